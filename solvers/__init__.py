@@ -1,0 +1,31 @@
+"""Solvers for batches of binary quadratic models that share one matrix.
+
+Usable alone: nothing here knows of layers or networks.
+
+Examples
+--------
+>>> from solvers import QuboBatch, parse_solver
+>>> qubo = QuboBatch.from_matrix([[1.0, -4.0], [0.0, 2.0]])
+>>> parse_solver("sa").solve(qubo, seed=0).states
+array([[1, 1]], dtype=uint8)
+"""
+
+from solvers.base import Budget, Monitor, Solution, Solver, Task
+from solvers.errors import InputError, UnknownNameError
+from solvers.qubo import QuboBatch
+from solvers.registry import available, label, parse_solver, parse_solvers
+
+__all__ = [
+    "Budget",
+    "InputError",
+    "Monitor",
+    "QuboBatch",
+    "Solution",
+    "Solver",
+    "Task",
+    "UnknownNameError",
+    "available",
+    "label",
+    "parse_solver",
+    "parse_solvers",
+]

@@ -1,0 +1,92 @@
+"""The cross-entropy method on Bernoulli distributions, on all rows of a batch."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from solvers import kernels
+from solvers.base import Solver, Task
+from solvers.qubo import Float, States
+from solvers.rows import over_rows
+
+
+@dataclass(frozen=True, kw_only=True)
+class CrossEntropy(Solver):
+    """Sample from independent Bernoulli variables and move them towards the elite.
+
+    Probabilities start at the prior, that is at stochastic rounding, as in the AdaRound
+    paper (which says no more about its settings); given states count as much as the
+    prior.
+
+    Parameters
+    ----------
+    samples
+        States drawn per row and iteration.
+    elite
+        Share of the samples, the best, that the probabilities move towards.
+    smoothing
+        Weight of the elite's mean against the old probabilities, in (0, 1].
+    iterations
+        At most; a budget's ``sweeps`` caps it.
+    tolerance
+        Stop when every probability is this near to 0 or 1.
+    """
+
+    name: ClassVar[str] = "cem"
+    references: ClassVar[tuple[str, ...]] = (
+        "Rubinstein, The Cross-Entropy Method for Combinatorial and Continuous "
+        "Optimization, 1999",
+        "Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, "
+        "2020, section 4",
+    )
+
+    samples: int = 200
+    elite: float = 0.1
+    smoothing: float = 0.3
+    iterations: int = 100
+    tolerance: float = 0.005
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.samples >= 2, "samples must be at least 2")
+        self.require(0 < self.elite < 1, "elite must lie between 0 and 1")
+        self.require(0 < self.smoothing <= 1, "smoothing must lie in (0, 1]")
+        self.require(self.iterations >= 1, "iterations must be at least 1")
+        self.require(0 <= self.tolerance < 0.5, "tolerance must lie in [0, 0.5)")
+
+    def search(self, task: Task) -> States:
+        """Iterate until the probabilities settle; the best sample of each row."""
+        qubo, threads = task.qubo, task.budget.threads
+        rng = task.streams()
+        p = (qubo.prior + task.start) / 2 if task.warm else qubo.prior.copy()
+        draws = np.empty((qubo.rows, self.samples, qubo.n), np.uint8)
+        keep = max(1, round(self.elite * self.samples))
+        rows = np.arange(qubo.rows)
+        best, best_energy = task.start.copy(), qubo.energies(task.start, threads)
+        done = 0
+        for _ in range(task.budget.cap(self.iterations)):
+            over_rows(
+                kernels.bernoulli,
+                (),
+                (p, rng, draws),
+                threads,
+            )
+            energies = qubo.energies(draws, threads)
+            order = np.argpartition(energies, keep - 1, axis=1)[:, :keep]
+            elite = draws[rows[:, None], order]
+            p += self.smoothing * (elite.mean(axis=1) - p)
+            leader = energies.argmin(axis=1)
+            better = energies[rows, leader] < best_energy
+            best[better] = draws[rows, leader][better]
+            best_energy = np.minimum(best_energy, energies[rows, leader])
+            done += 1
+            if not task.monitor.report(best_energy) or self._settled(p):
+                break
+        task.info["iterations"] = done
+        return best
+
+    def _settled(self, p: Float) -> bool:
+        return bool(np.minimum(p, 1 - p).max(initial=0.0) <= self.tolerance)

@@ -1,0 +1,52 @@
+"""Checks of arrays that several packages make, each with its one clear line."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvers.errors import InputError
+
+# Largest |M - M^T| taken for rounding, relative to max |M|.
+SYMMETRY_TOLERANCE = 1e-6
+# Rows compared with columns at a time, so that the check needs little memory.
+_STRIPE = 256
+
+
+def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """`values` as a C-contiguous float64 array, refused where one is NaN or inf."""
+    array = np.array(values, np.float64, order="C", copy=None)
+    require_finite(name, array)
+    return array
+
+
+def require_finite(name: str, array: NDArray[Any]) -> None:
+    """Refuse NaN and inf, naming the first place."""
+    # A sum is finite unless a term is not (or it overflows, which the second look
+    # excludes), and needs no array of booleans.
+    with np.errstate(over="ignore", invalid="ignore"):
+        if np.isfinite(array.sum(dtype=np.float64)):
+            return
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        where = tuple(int(i) for i in bad[0])
+        raise InputError(f"{name}{list(where)} is {array[where]}; it must be finite")
+
+
+def require_symmetric(name: str, M: NDArray[Any]) -> None:
+    """Refuse a matrix that differs from its transpose by more than rounding."""
+    if not M.size:
+        return
+    limit = SYMMETRY_TOLERANCE * max(abs(float(M.max())), abs(float(M.min())))
+    for first in range(0, len(M), _STRIPE):
+        stripe = slice(first, first + _STRIPE)
+        off = np.abs(M[stripe, first:] - M[first:, stripe].T)
+        if float(off.max()) > limit:
+            i, j = (int(k) for k in np.unravel_index(int(off.argmax()), off.shape))
+            i, j = i + first, j + first
+            raise InputError(
+                f"{name} is not symmetric: {name}[{i}, {j}] = {M[i, j]:.6g} but "
+                f"{name}[{j}, {i}] = {M[j, i]:.6g}"
+            )

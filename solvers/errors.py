@@ -1,0 +1,37 @@
+"""The exceptions for bad input, shared by all packages."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Input that cannot be used; its message is one line a user can act on.
+
+    The command line prints the message and exits with code 2.
+    """
+
+
+class UnknownNameError(InputError):
+    """A misspelt name; the message offers the nearest known ones.
+
+    Parameters
+    ----------
+    kind
+        What was named: ``"solver"``, ``"layer"``, …
+    name
+        The name as given.
+    known
+        The names that would have been right.
+    """
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = list(known)
+        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if near:
+            hint = f"did you mean {' or '.join(near)}?"
+        else:
+            shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
+            hint = f"known: {shown}" if known else "there are none"
+        super().__init__(f"unknown {kind} {name!r}; {hint}")

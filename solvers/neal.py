@@ -1,0 +1,97 @@
+"""D-Wave's simulated annealing, through dimod: the field's usual baseline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+
+from solvers.base import Solver, Task
+from solvers.qubo import States
+
+
+@dataclass(frozen=True, kw_only=True)
+class Neal(Solver):
+    """dwave-samplers' `SimulatedAnnealingSampler`, one model per row.
+
+    Parameters
+    ----------
+    num_reads
+        Anneals per row; the best is kept.
+    num_sweeps
+        Of one anneal. A budget's ``sweeps`` caps it.
+    beta_min, beta_max
+        Inverse temperatures, in units of 1/energy; 0: the sampler's own default range
+        (which its authors derive from the smallest and largest coefficients, and which
+        reaches far too cold on dense real-valued models).
+    warm
+        Start every read at the given states instead of at random; the sampler returns
+        the last state of a read, not the best.
+    """
+
+    name: ClassVar[str] = "neal"
+    references: ClassVar[tuple[str, ...]] = (
+        "dwave-samplers, SimulatedAnnealingSampler",
+    )
+
+    num_reads: int = 1
+    num_sweeps: int = 1000
+    beta_min: float = 0.0
+    beta_max: float = 0.0
+    warm: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.num_reads >= 1, "num_reads must be at least 1")
+        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require(
+            (self.beta_min == self.beta_max == 0) or 0 < self.beta_min <= self.beta_max,
+            "give both beta_min and beta_max, 0 < beta_min <= beta_max, or neither",
+        )
+
+    def search(self, task: Task) -> States:
+        """Sample row after row; rows not reached in time keep the start."""
+        sampler = _sampler()
+        qubo = task.qubo
+        states = task.start.copy()
+        energies = qubo.energies(states, task.budget.threads)
+        # The sampler takes 31-bit seeds.
+        seeds = task.streams() >> np.uint64(33)
+        options: dict[str, Any] = {
+            "num_reads": self.num_reads,
+            "num_sweeps": task.budget.cap(self.num_sweeps),
+        }
+        if self.beta_min:
+            options["beta_range"] = (self.beta_min, self.beta_max)
+        for r in range(qubo.rows):
+            model = qubo.to_bqm(r)
+            if len(model.variables) == 0:
+                continue
+            if self.warm:
+                options["initial_states"] = {
+                    v: int(states[r, v]) for v in model.variables
+                }
+            found = sampler.sample(
+                model,
+                seed=int(seeds[r]),
+                interrupt_function=lambda: task.monitor.remaining() <= 0,
+                **options,
+            )
+            if len(found):
+                sample = found.record.sample[found.record.energy.argmin()]
+                states[r, np.array(found.variables, np.intp)] = sample
+                energies[r] = min(energies[r], float(found.record.energy.min()))
+            if not task.monitor.report(energies):
+                break
+        return states
+
+
+def _sampler() -> Any:
+    # dwave-neal 0.6 is a deprecated name for dwave-samplers.
+    try:
+        samplers = import_module("dwave.samplers")
+    except ImportError:
+        samplers = import_module("neal")
+    return samplers.SimulatedAnnealingSampler()

@@ -1,0 +1,266 @@
+"""`QuboBatch`: binary quadratic models that share one matrix."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from solvers.checks import finite, require_finite, require_symmetric
+from solvers.errors import InputError
+
+if TYPE_CHECKING:
+    import dimod
+
+Float = NDArray[np.float64]
+States = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class QuboBatch:
+    """Minimise ``(s_r*x)^T H (s_r*x) + c_r.x + k_r`` over x in {0,1}^n, for each row r.
+
+    All rows share H, so a solver reads and factorises it once. A scale that is constant
+    within a row only multiplies the quadratic part of that row.
+
+    Parameters
+    ----------
+    H : float32 or float64 [n, n]
+        Symmetric; stored C-contiguous.
+    linear : float64 [R, n]
+        c.
+    offset : float64 [R]
+        k.
+    scale : float64 [R, 1] or [R, n]
+        s, positive.
+    prior : float64 [R, n]
+        In [0, 1]; where a relaxation starts (0.5: nothing known). Pinned variables
+        get their value.
+    fixed : int8 [R, n], optional
+        -1 free, 0 or 1 pinned to that value. Pinned variables stay in the arrays so
+        that all rows keep one H.
+
+    Raises
+    ------
+    InputError
+        Shapes that do not fit, NaN or inf, H not symmetric, a scale that is not
+        positive, a prior outside [0, 1], other values in `fixed`.
+    """
+
+    H: NDArray[np.floating[Any]]
+    linear: Float
+    offset: Float
+    scale: Float
+    prior: Float
+    fixed: NDArray[np.int8] | None = None
+
+    def __post_init__(self) -> None:
+        H = np.ascontiguousarray(self.H)
+        if H.dtype not in (np.float32, np.float64):
+            H = H.astype(np.float64)
+        if H.ndim != 2 or H.shape[0] != H.shape[1]:
+            raise InputError(f"H must be a square matrix, not of shape {H.shape}")
+        n = len(H)
+        linear = finite("linear", self.linear)
+        if linear.ndim != 2 or linear.shape[1] != n or len(linear) == 0:
+            raise InputError(
+                f"linear must have shape [R, {n}] with R >= 1 for H {H.shape}, "
+                f"not {linear.shape}"
+            )
+        rows = len(linear)
+        offset = _array("offset", self.offset, [(rows,)])
+        scale = _array("scale", self.scale, [(rows, 1), (rows, n)])
+        prior = _array("prior", self.prior, [(rows, n)])
+        require_finite("H", H)
+        require_symmetric("H", H)
+        if not (scale > 0).all():
+            raise InputError(f"scale must be positive; its minimum is {scale.min()}")
+        if prior.size and not (prior.min() >= 0 and prior.max() <= 1):
+            raise InputError(
+                f"prior must lie in [0, 1]; it spans [{prior.min()}, {prior.max()}]"
+            )
+        fixed = self.fixed
+        if fixed is not None:
+            fixed = np.ascontiguousarray(fixed, np.int8)
+            if fixed.shape != (rows, n):
+                raise InputError(
+                    f"fixed must have shape {(rows, n)}, not {fixed.shape}"
+                )
+            if not np.isin(fixed, (-1, 0, 1)).all():
+                raise InputError("fixed may hold only -1 (free), 0 and 1")
+            prior = np.where(fixed < 0, prior, fixed)
+        for name, value in (
+            ("H", H),
+            ("linear", linear),
+            ("offset", offset),
+            ("scale", scale),
+            ("prior", prior),
+            ("fixed", fixed),
+        ):
+            object.__setattr__(self, name, value)
+
+    @property
+    def n(self) -> int:
+        """Number of variables of a row."""
+        return len(self.H)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows R."""
+        return len(self.linear)
+
+    @classmethod
+    def from_matrix(
+        cls,
+        Q: ArrayLike,
+        linear: ArrayLike | None = None,
+        offset: float | ArrayLike = 0.0,
+    ) -> QuboBatch:
+        """Models ``x^T Q x + c_r.x + k_r`` from a dense matrix of any symmetry.
+
+        Parameters
+        ----------
+        Q
+            Square [n, n]; upper-triangular and other asymmetric forms are symmetrised.
+        linear
+            c, [n] for one row or [R, n] for R rows that share Q; default zero.
+        offset
+            k, one number or [R].
+
+        Examples
+        --------
+        >>> QuboBatch.from_matrix([[1.0, -4.0], [0.0, 2.0]]).energies([[1, 1]])
+        array([-1.])
+        """
+        Q = np.asarray(Q)
+        if Q.dtype != np.float32:
+            Q = np.asarray(Q, np.float64)
+        if Q.ndim != 2 or Q.shape[0] != Q.shape[1]:
+            raise InputError(f"Q must be a square matrix, not of shape {Q.shape}")
+        n = len(Q)
+        c = np.atleast_2d(np.zeros(n) if linear is None else np.asarray(linear, float))
+        rows = len(c)
+        return cls(
+            H=(Q + Q.T) / 2,
+            linear=c,
+            offset=np.broadcast_to(np.asarray(offset, np.float64), (rows,)),
+            scale=np.ones((rows, 1)),
+            prior=np.full((rows, n), 0.5),
+        )
+
+    @classmethod
+    def from_bqm(cls, bqm: dimod.BinaryQuadraticModel) -> QuboBatch:
+        """One row from a dimod model, BINARY or SPIN.
+
+        Variable i is ``list(bqm.variables)[i]``. A SPIN model is read with
+        ``spin = 2 x - 1``, so its energies are kept.
+        """
+        import dimod
+
+        binary = bqm.change_vartype(dimod.BINARY, inplace=False)
+        vectors = binary.to_numpy_vectors(variable_order=list(bqm.variables))
+        Q = np.zeros((bqm.num_variables, bqm.num_variables))
+        i, j, w = vectors.quadratic
+        np.add.at(Q, (i, j), w)
+        return cls.from_matrix(Q, linear=vectors.linear_biases, offset=vectors.offset)
+
+    def to_bqm(self, row: int = 0) -> dimod.BinaryQuadraticModel:
+        """Row `row` as a BINARY dimod model over its free variables.
+
+        Variables keep their indices; pinned ones are folded into the linear terms and
+        the offset.
+        """
+        import dimod
+
+        s = np.broadcast_to(self.scale[row], (self.n,))
+        free, pinned = self.free(row), np.zeros(self.n)
+        if self.fixed is not None:
+            pinned = np.where(free, 0.0, self.fixed[row])
+        H = self.H.astype(np.float64, copy=False)
+        pull = s * (H @ (s * pinned))
+        keep = np.flatnonzero(free)
+        c = self.linear[row] + 2 * pull + s**2 * H.diagonal()
+        k = self.offset[row] + self.linear[row] @ pinned + pinned @ pull
+        i, j = np.triu_indices(len(keep), 1)
+        w = 2 * s[keep[i]] * s[keep[j]] * H[keep[i], keep[j]]
+        present = w != 0
+        return dimod.BinaryQuadraticModel.from_numpy_vectors(
+            c[keep],
+            (i[present], j[present], w[present]),
+            float(k),
+            dimod.BINARY,
+            variable_order=keep.tolist(),
+        )
+
+    def energies(self, states: ArrayLike, threads: int = 1) -> Float:
+        """Energies in float64 of states [R, n] -> [R], or [R, K, n] -> [R, K].
+
+        Raises
+        ------
+        InputError
+            States of another shape.
+        """
+        from solvers import kernels
+        from solvers.rows import over_rows
+
+        x = np.ascontiguousarray(states, np.uint8)
+        if x.ndim not in (2, 3) or x.shape[0] != self.rows or x.shape[-1] != self.n:
+            raise InputError(
+                f"states must have shape {(self.rows, self.n)} or "
+                f"[{self.rows}, K, {self.n}], not {x.shape}"
+            )
+        single = x.ndim == 2
+        x = x[:, None] if single else x
+        out = np.empty(x.shape[:2])
+        over_rows(
+            kernels.energies,
+            (self.H,),
+            (self.full_scale(), self.linear, self.offset, x, out),
+            threads,
+        )
+        return out[:, 0] if single else out
+
+    def nearest(self) -> States:
+        """Each variable at the nearer end of its prior, [R, n]; 0.5 goes to 0."""
+        return (self.prior > 0.5).astype(np.uint8)
+
+    def pin(self, states: States) -> States:
+        """`states` with every pinned variable at its value (a copy where needed)."""
+        if self.fixed is None:
+            return states
+        return np.where(self.fixed < 0, states, self.fixed).astype(np.uint8)
+
+    def free(self, row: int) -> NDArray[np.bool_]:
+        """Which variables of a row are free, [n]."""
+        if self.fixed is None:
+            return np.ones(self.n, bool)
+        return np.asarray(self.fixed[row] < 0)
+
+    def full_scale(self) -> Float:
+        """Scale of every variable, contiguous [R, n]."""
+        return np.ascontiguousarray(
+            np.broadcast_to(self.scale, (self.rows, self.n)), np.float64
+        )
+
+    def take(self, rows: slice | Sequence[int]) -> QuboBatch:
+        """The given rows as a batch of their own, over the same H."""
+        fixed = None if self.fixed is None else self.fixed[rows]
+        return replace(
+            self,
+            linear=self.linear[rows],
+            offset=self.offset[rows],
+            scale=self.scale[rows],
+            prior=self.prior[rows],
+            fixed=fixed,
+        )
+
+
+def _array(name: str, values: ArrayLike, shapes: list[tuple[int, ...]]) -> Float:
+    array = finite(name, values)
+    if array.shape not in shapes:
+        wanted = " or ".join(map(str, dict.fromkeys(shapes)))
+        raise InputError(f"{name} must have shape {wanted}, not {array.shape}")
+    return array

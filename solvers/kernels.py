@@ -34,8 +34,13 @@ jit_sum = njit(
 # The step of splitmix64: a random stream is a counter, so its draws vectorise.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 # Variables, and rows, that a sweep takes together (see `anneal`).
-BLOCK = 32
+BLOCK = 64
 TILE = 8
+PANEL = 256
+# States whose energies are computed together.
+STATES = 64
+# Loops over unsigned numbers vectorise from any start: no index can be negative.
+UNSIGNED = np.uint64
 
 
 # ---------------------------------------------------------------- random streams
@@ -71,41 +76,52 @@ def bernoulli(p, rng, samples):
 
 
 @jit_sum
-def tile(H, y, i, out):
-    """``out[a, k] = H[i+a, :i] . y[k, :i]`` for four rows of H and four states.
+def tile(h, y, i, width, out):
+    """``out[k] = sum_a y[k, i + a] (h[a] . y[k])`` for four rows h and four states y.
 
     Sixteen sums for eight loads keep the arithmetic, not the cache, the limit.
     """
-    h0, h1, h2, h3 = H[i], H[i + 1], H[i + 2], H[i + 3]
+    h0, h1, h2, h3 = h[0], h[1], h[2], h[3]
     y0, y1, y2, y3 = y[0], y[1], y[2], y[3]
     s00 = s01 = s02 = s03 = s10 = s11 = s12 = s13 = 0.0
     s20 = s21 = s22 = s23 = s30 = s31 = s32 = s33 = 0.0
-    for j in range(i):
+    for j in range(width):
         a, b, c, d = h0[j], h1[j], h2[j], h3[j]
         v = y0[j]
         s00 += a * v
-        s10 += b * v
-        s20 += c * v
-        s30 += d * v
+        s01 += b * v
+        s02 += c * v
+        s03 += d * v
         v = y1[j]
-        s01 += a * v
+        s10 += a * v
         s11 += b * v
-        s21 += c * v
-        s31 += d * v
+        s12 += c * v
+        s13 += d * v
         v = y2[j]
-        s02 += a * v
-        s12 += b * v
+        s20 += a * v
+        s21 += b * v
         s22 += c * v
-        s32 += d * v
+        s23 += d * v
         v = y3[j]
-        s03 += a * v
-        s13 += b * v
-        s23 += c * v
+        s30 += a * v
+        s31 += b * v
+        s32 += c * v
         s33 += d * v
-    out[0, 0], out[0, 1], out[0, 2], out[0, 3] = s00, s01, s02, s03
-    out[1, 0], out[1, 1], out[1, 2], out[1, 3] = s10, s11, s12, s13
-    out[2, 0], out[2, 1], out[2, 2], out[2, 3] = s20, s21, s22, s23
-    out[3, 0], out[3, 1], out[3, 2], out[3, 3] = s30, s31, s32, s33
+    out[0] = s00 * y0[i] + s01 * y0[i + 1] + s02 * y0[i + 2] + s03 * y0[i + 3]
+    out[1] = s10 * y1[i] + s11 * y1[i + 1] + s12 * y1[i + 2] + s13 * y1[i + 3]
+    out[2] = s20 * y2[i] + s21 * y2[i + 1] + s22 * y2[i + 2] + s23 * y2[i + 3]
+    out[3] = s30 * y3[i] + s31 * y3[i + 1] + s32 * y3[i + 2] + s33 * y3[i + 3]
+
+
+@jit_sum
+def spread(states, scale, linear, r, k, y, b):
+    """``y[b] = scale[r] * states[r, k]``; the linear part of the energy."""
+    total = 0.0
+    for i in range(states.shape[2]):
+        x = np.float64(states[r, k, i])
+        y[b, i] = scale[r, i] * x
+        total += linear[r, i] * x
+    return total
 
 
 @jit
@@ -113,44 +129,35 @@ def energies(H, scale, linear, offset, states, out):
     """Energies of ``states[R, K, n]`` into ``out[R, K]``, in float64.
 
     Uses the symmetry of H: ``y^T H y = sum_i y_i (2 sum_{j<i} H_ij y_j + H_ii y_i)``,
-    half the work of a matrix product, in tiles of four rows of H by four states, a row
-    of H being read once for a block of states.
+    half the work of a matrix product.
     """
     rows, count, n = states.shape
     total = rows * count
-    # A block of states of half a MiB stays in the second-level cache.
-    width = max(4, min(128, 4 * (65536 // max(n, 1) // 4)))
-    y = np.zeros((width, n))
-    value = np.zeros(width)
-    sums = np.zeros((4, 4))
-    whole = n - n % 4
-    for first in range(0, total, width):
-        size = min(width, total - first)
-        y[:] = 0.0
+    width = n + -n % 8
+    y = np.zeros((STATES, width))
+    h = np.zeros((4, width))
+    value = np.zeros(STATES)
+    part = np.zeros(4)
+    for first in range(0, total, STATES):
+        size = min(STATES, total - first)
+        y[size:] = 0.0
         for b in range(size):
             r, k = divmod(first + b, count)
-            e = offset[r]
-            for i in range(n):
-                if states[r, k, i]:
-                    y[b, i] = scale[r, i]
-                    e += linear[r, i] + y[b, i] * y[b, i] * H[i, i]
-            value[b] = e
-        for i in range(0, whole, 4):
+            value[b] = offset[r] + spread(states, scale, linear, r, k, y, b)
+        for i in range(0, n, 4):
+            stop = min(i + 4 + -(i + 4) % 8, width)
+            for a in range(4):
+                for j in range(stop):
+                    h[a, j] = 0.0
+                if i + a < n:
+                    for j in range(i + a):
+                        h[a, j] = 2.0 * H[i + a, j]
+                    h[a, i + a] = H[i + a, i + a]
             for b in range(0, size, 4):
-                tile(H, y[b : b + 4], i, sums)
+                tile(h, y[b : b + 4], i, stop, part)
                 for k in range(4):
-                    v = y[b + k]
-                    for a in range(4):
-                        s = sums[a, k]
-                        for j in range(a):
-                            s += H[i + a, i + j] * v[i + j]
-                        value[b + k] += 2.0 * v[i + a] * s
+                    value[b + k] += part[k]
         for b in range(size):
-            for i in range(whole, n):
-                s = 0.0
-                for j in range(i):
-                    s += H[i, j] * y[b, j]
-                value[b] += 2.0 * y[b, i] * s
             r, k = divmod(first + b, count)
             out[r, k] = value[b]
 
@@ -177,74 +184,73 @@ def fields(H, scale, linear, states, out):
 
 
 @jit_sum
-def draw_block(z, u, q, r, block, inverse, rng, draws):
+def draw_block(z, u, q, r, first, inverse, rng, draws):
     """Draw for every variable of a block; how many might flip, were each the first.
 
     Vectorised: most blocks of a cold sweep end here.
     """
     seed = rng[r]
     hits = 0
-    for k in range(BLOCK):
-        draws[k] = to_uniform(seed + np.uint64(k + 1) * GOLDEN)
-        cost = (z[r, block, k] + z[r, block, k]) * u[r, block, k] + q[r, block, k]
-        x = np.float64(cost) * inverse
+    for k in range(UNSIGNED(BLOCK)):
+        i = first + k
+        draws[k] = to_uniform(seed + (k + UNSIGNED(1)) * GOLDEN)
+        x = np.float64((z[r, i] + z[r, i]) * u[r, i] + q[r, i]) * inverse
         hits += draws[k] * (1.0 + x + 0.5 * x * x) <= 1.0
-    rng[r] = seed + np.uint64(BLOCK) * GOLDEN
+    rng[r] = seed + UNSIGNED(BLOCK) * GOLDEN
     return hits
 
 
 @jit
-def add_rows(H, u, r, which, step, count):
-    """``u[r] += sum_k step[k] * H[which[k]]``, four terms a pass."""
-    width = u.shape[1]
-    k = 0
-    while k + 4 <= count:
-        i0, i1, i2, i3 = which[k], which[k + 1], which[k + 2], which[k + 3]
-        a0, a1, a2, a3 = step[k], step[k + 1], step[k + 2], step[k + 3]
-        for j in range(width):
-            u[r, j] += (a0 * H[i0, j] + a1 * H[i1, j]) + (a2 * H[i2, j] + a3 * H[i3, j])
-        k += 4
-    if k + 2 <= count:
-        i0, i1 = which[k], which[k + 1]
-        a0, a1 = step[k], step[k + 1]
-        for j in range(width):
-            u[r, j] += a0 * H[i0, j] + a1 * H[i1, j]
-        k += 2
-    if k < count:
-        i0, a0 = which[k], step[k]
-        for j in range(width):
-            u[r, j] += a0 * H[i0, j]
-
-
-@jit
-def sweep_block(H, z, u, q, r, block, inverse, draws, local, which, step):
+def sweep_block(H, z, u, q, r, first, inverse, draws, which, step):
     """Metropolis proposals to a block of one row: number of flips, energy change.
 
-    Only the local copy of the block's fields follows the flips, which are listed in
-    (which, step).
+    Only the block's own fields follow the flips, which are listed in (which, step).
     """
-    size = local.shape[0]
-    for j in range(size):
-        local[j] = u[r, block, j]
+    last = first + UNSIGNED(BLOCK)
     count = 0
     change = 0.0
-    for k in range(size):
-        a = z[r, block, k]
-        cost = np.float64((a + a) * local[k] + q[r, block, k])
+    for k in range(UNSIGNED(BLOCK)):
+        i = first + k
+        a = z[r, i]
+        cost = np.float64((a + a) * u[r, i] + q[r, i])
         x = cost * inverse
         v = draws[k]
         # 1 - x <= exp(-x) <= 1 / (1 + x + x**2 / 2) decide most draws.
         if v >= 1.0 - x and (v * (1.0 + x + 0.5 * x * x) > 1.0 or v >= math.exp(-x)):
             continue
-        i = block * size + k
-        for j in range(size):
-            local[j] += a * H[i, block, j]
-        z[r, block, k] = -a
+        for j in range(first, last):
+            u[r, j] += a * H[i, j]
+        z[r, i] = -a
         which[count] = i
         step[count] = a
         count += 1
         change += cost
     return count, change
+
+
+@jit
+def add_rows(H, u, r, which, step, t, count, first, last):
+    """``u[r] += sum_k step[t, k] * H[which[t, k]]`` from first to last.
+
+    Four terms a pass: u is read and written once for all of them.
+    """
+    k = 0
+    while k + 4 <= count:
+        i0, i1, i2, i3 = which[t, k], which[t, k + 1], which[t, k + 2], which[t, k + 3]
+        a0, a1, a2, a3 = step[t, k], step[t, k + 1], step[t, k + 2], step[t, k + 3]
+        for j in range(first, last):
+            u[r, j] += (a0 * H[i0, j] + a1 * H[i1, j]) + (a2 * H[i2, j] + a3 * H[i3, j])
+        k += 4
+    if k + 2 <= count:
+        i0, i1 = which[t, k], which[t, k + 1]
+        a0, a1 = step[t, k], step[t, k + 1]
+        for j in range(first, last):
+            u[r, j] += a0 * H[i0, j] + a1 * H[i1, j]
+        k += 2
+    if k < count:
+        i0, a0 = which[t, k], step[t, k]
+        for j in range(first, last):
+            u[r, j] += a0 * H[i0, j]
 
 
 @jit
@@ -255,34 +261,66 @@ def anneal(H, z, u, q, energy, best, best_energy, beta, rng, flips):
     ``best_energy`` the lowest energy seen at the end of a sweep; counts accepted flips
     in ``flips[R]``.
 
-    Within a block of variables a flip updates the fields of that block alone; the other
-    fields follow when the block is done, several flips at a time. A tile of rows goes
-    through a block together, so that its rows of H are read from the nearest cache.
+    Within a block of variables a flip updates the fields of that block alone. When a
+    tile of rows is through the block, the other fields follow, several flips at a time
+    and panel by panel of H, which so stays in the nearest cache for all of the tile.
     """
     rows, width = z.shape
-    blocks = width // BLOCK
-    H3 = H.reshape(H.shape[0], blocks, BLOCK)
-    z3 = z.reshape(rows, blocks, BLOCK)
-    u3 = u.reshape(rows, blocks, BLOCK)
-    q3 = q.reshape(rows, blocks, BLOCK)
     draws = np.empty(BLOCK)
-    local = np.empty(BLOCK, u.dtype)
-    which = np.empty(BLOCK, np.int64)
-    step = np.empty(BLOCK, u.dtype)
+    counts = np.zeros(TILE, np.int64)
+    which = np.empty((TILE, BLOCK), np.uint64)
+    step = np.empty((TILE, BLOCK), u.dtype)
     for tile in range(0, rows, TILE):
         bottom = min(tile + TILE, rows)
         for b in range(beta.shape[1]):
-            for k in range(blocks):
+            for first in range(UNSIGNED(0), UNSIGNED(width), UNSIGNED(BLOCK)):
+                last = first + UNSIGNED(BLOCK)
                 for r in range(tile, bottom):
-                    inverse = beta[r, b]
-                    if draw_block(z3, u3, q3, r, k, inverse, rng, draws) == 0:
+                    counts[r - tile] = 0
+                    if draw_block(z, u, q, r, first, beta[r, b], rng, draws) == 0:
                         continue
                     count, change = sweep_block(
-                        H3, z3, u3, q3, r, k, inverse, draws, local, which, step
+                        H,
+                        z,
+                        u,
+                        q,
+                        r,
+                        first,
+                        beta[r, b],
+                        draws,
+                        which[r - tile],
+                        step[r - tile],
                     )
-                    add_rows(H, u, r, which, step, count)
                     energy[r] += change
                     flips[r] += count
+                    counts[r - tile] = count
+                for left in range(UNSIGNED(0), UNSIGNED(width), UNSIGNED(PANEL)):
+                    right = min(left + UNSIGNED(PANEL), UNSIGNED(width))
+                    for r in range(tile, bottom):
+                        t = r - tile
+                        if counts[t]:
+                            add_rows(
+                                H,
+                                u,
+                                r,
+                                which,
+                                step,
+                                t,
+                                counts[t],
+                                left,
+                                min(right, first),
+                            )
+                            add_rows(
+                                H,
+                                u,
+                                r,
+                                which,
+                                step,
+                                t,
+                                counts[t],
+                                max(left, last),
+                                right,
+                            )
             for r in range(tile, bottom):
                 if energy[r] < best_energy[r]:
                     best_energy[r] = energy[r]

@@ -53,7 +53,7 @@ class Neal(Solver):
 
     def search(self, task: Task) -> States:
         """Sample row after row; rows not reached in time keep the start."""
-        sampler = _sampler()
+        sampler = dwave_sampler()
         qubo = task.qubo
         states = task.start.copy()
         energies = qubo.energies(states, task.budget.threads)
@@ -66,29 +66,29 @@ class Neal(Solver):
         if self.beta_min:
             options["beta_range"] = (self.beta_min, self.beta_max)
         for r in range(qubo.rows):
-            model = qubo.to_bqm(r)
-            if len(model.variables) == 0:
+            free = np.flatnonzero(qubo.free(r))
+            if not len(free):
                 continue
             if self.warm:
-                options["initial_states"] = {
-                    v: int(states[r, v]) for v in model.variables
-                }
+                start = zip(free.tolist(), states[r, free].tolist(), strict=True)
+                options["initial_states"] = dict(start)
             found = sampler.sample(
-                model,
+                qubo.to_bqm(r),
                 seed=int(seeds[r]),
                 interrupt_function=lambda: task.monitor.remaining() <= 0,
                 **options,
             )
             if len(found):
-                sample = found.record.sample[found.record.energy.argmin()]
-                states[r, np.array(found.variables, np.intp)] = sample
-                energies[r] = min(energies[r], float(found.record.energy.min()))
+                best = found.record.energy.argmin()
+                states[r, np.array(found.variables)] = found.record.sample[best]
+                energies[r] = min(energies[r], float(found.record.energy[best]))
             if not task.monitor.report(energies):
                 break
         return states
 
 
-def _sampler() -> Any:
+def dwave_sampler() -> Any:
+    """A new instance of D-Wave's annealing sampler."""
     # dwave-neal 0.6 is a deprecated name for dwave-samplers.
     try:
         samplers = import_module("dwave.samplers")

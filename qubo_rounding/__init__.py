@@ -1,0 +1,1 @@
+"""From weights and activations to binary quadratic problems, and back."""

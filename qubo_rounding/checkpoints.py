@@ -1,0 +1,257 @@
+"""Checkpoint files: reading, checking, packing and fitting them to a network."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pickle
+import re
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from zipfile import BadZipFile
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from solvers.errors import InputError
+
+# Training scripts wrap the state under one of these names.
+_WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
+# Code k of a packed tensor stands for sign(k) (|k| / 127)^POWER · scale: finer near
+# zero, where most weights are, and no uniform grid, so that rounding an unpacked
+# weight to 8 bits stays a problem.
+_CODES, _SCALE, _POWER = ".codes", ".scale", 1.75
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A state dictionary as read from a file.
+
+    Attributes
+    ----------
+    state
+        Tensors by name, without wrapper or ``module.`` prefix.
+    metadata
+        What a safetensors header says beside the tensors; empty for ``.pth``.
+    """
+
+    state: OrderedDict[str, Tensor]
+    metadata: dict[str, str] = field(default_factory=dict)
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read a ``.pth``/``.pt`` (tensors only) or ``.safetensors`` file.
+
+    Raises
+    ------
+    InputError
+        Missing, unreadable or not a state dictionary; one line names the file.
+    """
+    if not path.is_file():
+        raise InputError(f"checkpoint {path} does not exist")
+    metadata: dict[str, str] = {}
+    try:
+        if path.suffix == ".safetensors":
+            with safe_open(path, framework="pt") as file:
+                metadata = file.metadata() or {}
+                raw: object = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        else:
+            raw = torch.load(path, map_location="cpu", weights_only=True)
+    except (
+        OSError,
+        RuntimeError,
+        ValueError,
+        KeyError,
+        EOFError,
+        pickle.UnpicklingError,
+        BadZipFile,
+        SafetensorError,
+    ) as error:
+        reason = _reason(error)
+        raise InputError(
+            f"checkpoint {path} cannot be read ({reason}); "
+            "expected a state dictionary as .pth or .safetensors"
+        ) from error
+    return Checkpoint(_unpacked(_plain_state(raw, path)), metadata)
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, pickle.UnpicklingError):
+        # torch's own text is a page about its options.
+        return "not a file of tensors only"
+    return (str(error) or type(error).__name__).splitlines()[0][:120]
+
+
+def _plain_state(raw: object, path: Path) -> OrderedDict[str, Tensor]:
+    for name in _WRAPPERS:
+        if isinstance(raw, Mapping) and isinstance(raw.get(name), Mapping):
+            raw = raw[name]
+    if not isinstance(raw, Mapping) or not raw:
+        raise InputError(f"checkpoint {path} holds no state dictionary")
+    for key, value in raw.items():
+        if not isinstance(key, str) or not isinstance(value, Tensor):
+            raise InputError(
+                f"checkpoint {path} holds a {type(value).__name__} at {key!r}; "
+                "expected tensors by name"
+            )
+    wrapped = all(key.startswith("module.") for key in raw)
+    state = OrderedDict(
+        (_current_key(key.removeprefix("module.") if wrapped else key), value)
+        for key, value in raw.items()
+    )
+    # torch keeps the versions of the modules here and converts old states by them.
+    if not wrapped and hasattr(raw, "_metadata"):
+        state._metadata = raw._metadata  # type: ignore[attr-defined]
+    return state
+
+
+def _current_key(key: str) -> str:
+    """Name of today for a key of torchvision's published DenseNets (``norm.1.…``)."""
+    return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
+
+
+def pack(weight: Tensor) -> tuple[Tensor, Tensor]:
+    """8-bit companded codes of a weight and its scale per output channel.
+
+    Returns
+    -------
+    codes, scale
+        int8, the weight's shape, and float32 ``[rows]``: the largest magnitude.
+    """
+    scale = weight.flatten(1).abs().amax(1).clamp(min=1e-12)
+    relative = weight / scale.view(-1, *[1] * (weight.ndim - 1))
+    codes = torch.round(127 * relative.abs() ** (1 / _POWER)) * relative.sign()
+    return codes.to(torch.int8), scale.float()
+
+
+def unpack(codes: Tensor, scale: Tensor) -> Tensor:
+    """Float32 weight of what `pack` returned."""
+    table = (torch.arange(-127, 128, dtype=torch.float64) / 127).abs() ** _POWER
+    table[:127] *= -1
+    values = table.float()[codes.long() + 127]
+    return values * scale.view(-1, *[1] * (codes.ndim - 1))
+
+
+def _unpacked(state: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+    for key in [k for k in state if k.endswith(_CODES)]:
+        name = key.removesuffix(_CODES)
+        if name + _SCALE in state:
+            state[name] = unpack(state.pop(key), state.pop(name + _SCALE))
+    return state
+
+
+def packed(state: Mapping[str, Tensor], keys: set[str]) -> dict[str, Tensor]:
+    """State for a file, with the named weights as codes and scales."""
+    out: dict[str, Tensor] = {}
+    for key, value in state.items():
+        if key in keys:
+            out[key + _CODES], out[key + _SCALE] = pack(value)
+        else:
+            out[key] = value
+    return out
+
+
+def class_count(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
+    """Classes of a checkpoint that differs from the module in nothing else.
+
+    Parameters
+    ----------
+    module
+        The architecture with its usual number of classes.
+    state
+        Another number of classes shows as a different first dimension of the final
+        weight and bias, the same in each.
+
+    Returns
+    -------
+    int or None
+        None where the shapes agree, or disagree otherwise.
+    """
+    wrong = _wrong_shapes(module, state)
+    sizes = {tuple(there[:1]) for _, there, _ in wrong}
+    if len(sizes) != 1 or any(a[1:] != b[1:] or not a for _, a, b in wrong):
+        return None
+    return int(wrong[0][1][0])
+
+
+def _wrong_shapes(
+    module: nn.Module, state: Mapping[str, Tensor]
+) -> list[tuple[str, torch.Size, torch.Size]]:
+    """Name, shape there, shape here, for every tensor of another shape."""
+    own = module.state_dict()
+    return [
+        (key, state[key].shape, own[key].shape)
+        for key in own
+        if key in state and state[key].shape != own[key].shape
+    ]
+
+
+def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) -> None:
+    """Load a state dictionary in place, refusing any misfit.
+
+    Parameters
+    ----------
+    module
+        Network to fill.
+    state
+        Its tensors; ``num_batches_tracked`` may be missing.
+    what
+        ``"checkpoint … / model …"``, for the message.
+
+    Raises
+    ------
+    InputError
+        Missing or unexpected keys, another shape, NaN or inf; one line names them.
+    """
+    wrong = _wrong_shapes(module, state)
+    if wrong:
+        key, there, here = wrong[0]
+        raise InputError(
+            f"{what}: {key} is {list(there)} in the checkpoint, "
+            f"{list(here)} in the model ({len(wrong)} of another shape)"
+        )
+    if not hasattr(state, "_metadata"):
+        state = OrderedDict(state)
+        versions = module.state_dict()._metadata  # type: ignore[attr-defined]
+        state._metadata = versions  # type: ignore[attr-defined]
+    missing, unexpected = module.load_state_dict(state, strict=False)
+    missing = [key for key in missing if not key.endswith("num_batches_tracked")]
+    if missing or unexpected:
+        raise InputError(
+            f"{what}: the checkpoint is of another architecture "
+            f"({_some('missing', missing)}; {_some('unexpected', unexpected)})"
+        )
+    refuse_nonfinite(module, what)
+
+
+def _some(label: str, keys: list[str], shown: int = 3) -> str:
+    if not keys:
+        return f"none {label}"
+    more = ", …" if len(keys) > shown else ""
+    return f"{len(keys)} {label}: {', '.join(keys[:shown])}{more}"
+
+
+def refuse_nonfinite(module: nn.Module, what: str) -> None:
+    """Raise `InputError` naming the first tensor that holds NaN or inf."""
+    for key, value in module.state_dict().items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            bad = int((~torch.isfinite(value)).sum())
+            raise InputError(f"{what}: {key} holds {bad} NaN or infinite values")
+
+
+def state_hash(module: nn.Module) -> str:
+    """SHA-256 (hex) of a network's weights, whatever file they came from.
+
+    Over the floating-point tensors of the state in order of their keys: for each the
+    key, the shape and the values as little-endian float32.
+    """
+    digest = hashlib.sha256()
+    for key, value in sorted(module.state_dict().items()):
+        if value.is_floating_point():
+            digest.update(json.dumps([key, list(value.shape)]).encode())
+            values = value.detach().cpu().float().contiguous().numpy()
+            digest.update(values.astype("<f4").tobytes())
+    return digest.hexdigest()

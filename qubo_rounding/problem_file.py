@@ -1,0 +1,185 @@
+"""Rounding problems in ``.npz`` and ``.safetensors`` files.
+
+Fields: ``weight [R, n]``, ``second_moment`` (M in any of its shapes), ``scale``,
+``lo``, ``hi``, ``bits`` and, where they are set, ``gradient [R, n]`` and
+``constant [R]``; beside them the texts ``saturated``, ``digest`` and ``meta`` (JSON).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import zipfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import safetensors
+import safetensors.numpy
+from numpy.typing import NDArray
+
+from qubo_rounding.problem import RoundingProblem
+from solvers.errors import InputError
+
+SUFFIXES = (".npz", ".safetensors")
+
+
+def digest(problem: RoundingProblem) -> str:
+    """SHA-256 over everything that defines the problem (`meta` but for its bits)."""
+    sha = hashlib.sha256(problem.saturated.encode())
+    arrays = _arrays(problem)
+    for name in sorted(arrays):
+        array = arrays[name]
+        sha.update(f"{name} {array.dtype.str} {array.shape}\n".encode())
+        sha.update(array.tobytes())
+    return sha.hexdigest()
+
+
+def save(problem: RoundingProblem, path: Path) -> None:
+    """Write the problem, whole or not at all.
+
+    Raises
+    ------
+    InputError
+        A suffix other than `SUFFIXES`, or a place that cannot be written to.
+    """
+    text = {
+        "saturated": problem.saturated,
+        "digest": digest(problem),
+        "meta": json.dumps(dict(problem.meta)),
+    }
+    write(path, _arrays(problem), text)
+
+
+def load(path: Path, saturated: str | None = None) -> RoundingProblem:
+    """Read what `save` wrote, or any file with the same fields.
+
+    Needed are ``weight``, ``second_moment``, ``scale``, and either ``lo`` and ``hi`` or
+    ``bits`` (then symmetric).
+
+    Parameters
+    ----------
+    path
+        The file.
+    saturated
+        ``"fixed"`` or ``"free"`` instead of what the file says (fixed if nothing).
+
+    Raises
+    ------
+    InputError
+        No such file, fields missing, or contents that do not match the digest.
+    """
+    arrays, text = read(path)
+    for name in ("weight", "second_moment", "scale"):
+        if name not in arrays:
+            raise InputError(
+                f"{path} is not a rounding problem: it has no {name!r} "
+                f"(it has {', '.join(arrays) or 'nothing'})"
+            )
+    meta = json.loads(text.get("meta", "{}"))
+    for name in ("bits", "count"):
+        if name in arrays:
+            meta.setdefault(name, int(arrays[name]))
+    if not {"lo", "hi"} <= arrays.keys():
+        if "bits" not in meta:
+            raise InputError(f"{path} has neither lo and hi nor bits")
+        half = 2 ** (int(meta["bits"]) - 1)
+        arrays["lo"], arrays["hi"] = np.array(-half), np.array(half - 1)
+    problem = RoundingProblem(
+        weight=arrays["weight"],
+        scale=arrays["scale"],
+        lo=arrays["lo"],
+        hi=arrays["hi"],
+        moment=arrays["second_moment"],
+        gradient=arrays.get("gradient"),
+        constant=arrays.get("constant"),
+        saturated=text.get("saturated", "fixed"),
+        meta=meta,
+    )
+    if "digest" in text and text["digest"] != digest(problem):
+        raise InputError(f"{path} is damaged: its contents do not match its digest")
+    return problem if saturated is None else replace(problem, saturated=saturated)
+
+
+def _arrays(problem: RoundingProblem) -> dict[str, NDArray[Any]]:
+    arrays: dict[str, NDArray[Any] | None] = {
+        "weight": problem.weight,
+        "second_moment": problem.moment,
+        "scale": problem.scale,
+        "lo": problem.lo,
+        "hi": problem.hi,
+        "gradient": problem.gradient,
+        "constant": problem.constant,
+    }
+    if "bits" in problem.meta:
+        arrays["bits"] = np.array(problem.meta["bits"], np.int64)
+    return {
+        name: np.array(array, order="C", copy=None)
+        for name, array in arrays.items()
+        if array is not None
+    }
+
+
+def write(
+    path: Path, arrays: Mapping[str, NDArray[Any]], text: Mapping[str, str]
+) -> None:
+    """Write the file whole or not at all.
+
+    Raises
+    ------
+    InputError
+        A suffix other than `SUFFIXES`, or a folder that cannot be written to.
+    """
+    _check_suffix(path)
+    # The suffix stays last: numpy would append it otherwise.
+    partial = path.with_name(f".{os.getpid()}.{path.name}")
+    try:
+        if path.suffix == ".npz":
+            everything: dict[str, Any] = {**arrays, **text}
+            np.savez(partial, **everything)
+        else:
+            safetensors.numpy.save_file(dict(arrays), partial, dict(text))
+        partial.replace(path)
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+    """Arrays and texts of a file.
+
+    Raises
+    ------
+    InputError
+        No such file, another suffix, or one that cannot be read.
+    """
+    _check_suffix(path)
+    if not path.is_file():
+        raise InputError(f"problem file {path} does not exist")
+    try:
+        if path.suffix == ".npz":
+            with np.load(path, allow_pickle=False) as file:
+                contents = {name: file[name] for name in file.files}
+            text = {k: str(v) for k, v in contents.items() if v.dtype.kind == "U"}
+            return {k: v for k, v in contents.items() if k not in text}, text
+        with safetensors.safe_open(path, framework="numpy") as file:
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            return arrays, dict(file.metadata() or {})
+    except (
+        OSError,
+        ValueError,
+        EOFError,
+        zipfile.BadZipFile,
+        safetensors.SafetensorError,
+    ) as error:
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(f"cannot read {path}: {reason}") from error
+
+
+def _check_suffix(path: Path) -> None:
+    if path.suffix not in SUFFIXES:
+        raise InputError(f"{path}: a problem file ends in {' or '.join(SUFFIXES)}")

@@ -108,6 +108,21 @@ def load_network(model: str, weights: str = "auto") -> Network:
         return _embedded(model)
 
 
+def architecture(model: str) -> nn.Module:
+    """The network of that name without trained weights, to look at its layers.
+
+    Raises
+    ------
+    InputError
+        Unknown name, or a factory that fails.
+    """
+    if ":" in model:
+        return _call_factory(model)
+    if model not in list_models():
+        raise UnknownNameError("model", model, list_models())
+    return _build(model, _usual_classes(model), auxiliary=False)
+
+
 class _UnavailableError(InputError):
     """Published weights that are neither cached nor to be downloaded."""
 

@@ -114,7 +114,7 @@ class RoundingProblem:
             )
         for block in moment.reshape(-1, *moment.shape[-2:]):
             _require_semidefinite("moment", block)
-        clean = {
+        clean: dict[str, NDArray[Any]] = {
             "weight": weight,
             "scale": scale,
             "lo": lo,

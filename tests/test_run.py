@@ -1,0 +1,376 @@
+"""The command line, on the embedded networks and on bad input."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from benchmarks import run
+from benchmarks.race import run_solver
+from benchmarks.subject import split_layer
+from qubo_rounding.problem import RoundingProblem
+from solvers import Budget, InputError, Solution, Solver, Task, parse_solver
+from solvers.qubo import States
+
+SMALL = ["--weights", "embedded", "--calibration", "24", "--evaluation", "40"]
+
+
+def command(*arguments: object) -> int:
+    return run.main([str(a) for a in arguments])
+
+
+@pytest.fixture
+def problem_file(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((12, 400)) + 2
+    path = tmp_path / "problem.npz"
+    np.savez(
+        path,
+        weight=rng.standard_normal((5, 12)),
+        second_moment=x @ x.T / 400,
+        scale=0.3,
+        bits=4,
+    )
+    return path
+
+
+def test_the_main_job(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    record_file, saved = tmp_path / "record.json", tmp_path / "rounded.npz"
+    code = command(
+        *("--layer", "resnet20.layer1.0.conv1", *SMALL),
+        *("--solver", "stochastic,cem[iterations=20],sa,neal[num_sweeps=50]"),
+        *("--json", record_file, "--save", saved),
+    )
+    out, err = capsys.readouterr()
+    assert code == 0
+    assert "full precision" in out
+    assert "cem[iterations=20]" in out
+    assert "weights embedded" in err
+
+    record = json.loads(record_file.read_text())
+    assert set(record) >= {
+        *("spec", "environment", "problem", "full_precision", "results"),
+    }
+    problem = record["problem"]
+    assert (problem["rows"], problem["n"], problem["bits"]) == (16, 144, 4)
+    assert problem["layer"] == "resnet20.layer1.0.conv1"
+    assert problem["images"] == "embedded"
+    assert len(problem["weights_hash"]) == 64
+    assert record["full_precision"]["top1"] > 80
+    results = record["results"]
+    assert [r["solver"] for r in results] == [
+        *("nearest", "stochastic", "cem", "sa", "neal"),
+    ]
+    assert results[0]["ratio_to_nearest"] == 1
+    assert results[3]["local_mse"] < results[0]["local_mse"] / 2
+    for result in results:
+        assert set(result) >= {
+            *("options", "seed", "local_mse", "heldout_mse", "top1", "top5"),
+            *("agreement", "seconds", "status", "timing", "sqnr_db"),
+        }
+        assert result["status"] == "done"
+
+    # Anyone can score the roundings from the file alone.
+    with np.load(saved) as file:
+        weight, base, scale = file["weight"], file["base"], file["scale"]
+        for result in results:
+            rounded = file[f"weights_{result['solver']}"]
+            states = file[f"states_{result['solver']}"]
+            assert rounded.shape == (16, 16, 3, 3)
+            np.testing.assert_allclose(
+                rounded.reshape(16, 144), scale * (base + states)
+            )
+            assert np.abs(rounded.reshape(16, 144) - weight).max() > 0
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["record.json", "rounded.npz"]
+
+
+def test_same_seed_same_record_with_any_threads(
+    problem_file: Path, tmp_path: Path
+) -> None:
+    found = []
+    for name, threads in (("a", 1), ("b", 2), ("c", 1)):
+        out = tmp_path / f"{name}.npz"
+        arguments = ["--problem", problem_file, "--solver", "cem,sa,stochastic,neal"]
+        assert command(*arguments, "--threads", threads, "--save", out) == 0
+        with np.load(out) as file:
+            found.append({k: file[k] for k in file.files})
+    for other in found[1:]:
+        for key, value in found[0].items():
+            np.testing.assert_array_equal(value, other[key])
+
+
+def test_a_saved_problem_is_the_same_problem(tmp_path: Path) -> None:
+    records = []
+    first, second = tmp_path / "1.json", tmp_path / "2.json"
+    saved = tmp_path / "layer.npz"
+    common = ["--solver", "sa", "--seed", "3"]
+    layer = ["--layer", "resnet20.conv1", *SMALL, "--granularity", "channel"]
+    assert command(*layer, *common, "--json", first, "--save-problem", saved) == 0
+    assert command("--problem", saved, *common, "--json", second) == 0
+    records = [json.loads(p.read_text()) for p in (first, second)]
+    for a, b in zip(records[0]["results"], records[1]["results"], strict=True):
+        assert a["local_mse"] == pytest.approx(b["local_mse"], rel=1e-12)
+    assert records[1]["problem"]["layer"] == "resnet20.conv1"
+    assert records[1]["full_precision"] is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--bits", "2", "--grid", "output-mse,asymmetric", "--granularity", "channel"],
+        ["--granularity", "group:10", "--saturated", "free"],
+        ["--grid", "percentile:99,restricted"],
+        ["--objective", "fisher", "--grid", "minmax"],
+    ],
+    ids=" ".join,
+)
+def test_other_grids_and_objectives(options: list[str], tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    layer = ["--layer", "resnet20.conv1", *SMALL]
+    assert command(*layer, *options, "--solver", "sa", "--json", out) == 0
+    results = json.loads(out.read_text())["results"]
+    assert results[1]["objective"] < results[0]["objective"]
+
+
+def test_a_network_of_the_users_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "their_nets.py").write_text(
+        "from torch import nn\n"
+        "def make():\n"
+        "    return nn.Sequential(\n"
+        "        nn.Conv2d(3, 8, 3, stride=4), nn.BatchNorm2d(8), nn.ReLU(),\n"
+        "        nn.Conv2d(8, 8, 3, groups=8), nn.AdaptiveAvgPool2d(1),\n"
+        "        nn.Flatten(), nn.Linear(8, 4))\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    for layer, rows, n in (("3", 8, 9), ("6", 4, 8)):
+        out = tmp_path / "record.json"
+        arguments = ["--layer", f"their_nets:make.{layer}", "--calibration", "8"]
+        more = ["--evaluation", "8", "--solver", "sa", "--json", out]
+        assert command(*arguments, *more) == 0
+        record = json.loads(out.read_text())
+        assert (record["problem"]["rows"], record["problem"]["n"]) == (rows, n)
+        assert record["full_precision"] == {"top1": None, "top5": None}
+        assert record["results"][1]["ratio_to_nearest"] <= 1
+
+
+def test_a_folder_of_images(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    for part in range(10):
+        folder = tmp_path / "pictures" / f"digit{part}"
+        folder.mkdir(parents=True)
+        for i in range(4):
+            pixels = rng.integers(0, 256, (40, 50, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.png")
+    out = tmp_path / "record.json"
+    arguments = ["--layer", "resnet20.conv1", "--weights", "embedded"]
+    more = ["--images", tmp_path / "pictures", "--calibration", "10", "--json", out]
+    assert command(*arguments, *more, "--solver", "nearest") == 0
+    problem = json.loads(out.read_text())["problem"]
+    assert problem["calibration_images"] == 10
+    assert problem["evaluation_images"] == 30
+
+
+def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command("--list", "solvers") == 0
+    assert {"cem", "sa", "neal", "nearest"} <= set(capsys.readouterr().out.split())
+    assert command("--list", "models") == 0
+    assert {"resnet18", "resnet20"} <= set(capsys.readouterr().out.split())
+    assert command("--list", "layers", "--layer", "mobilenet_v2") == 0
+    assert "mobilenet_v2.features.0.0" in capsys.readouterr().out.split()
+
+
+def _broken_images(folder: Path, readable: int, broken: int) -> Path:
+    (folder / "class").mkdir(parents=True)
+    for i in range(readable):
+        Image.new("RGB", (64, 64)).save(folder / "class" / f"{i}.png")
+    for i in range(broken):
+        (folder / "class" / f"bad{i}.png").write_bytes(b"no image")
+    return folder
+
+
+LAYER = ["--layer", "resnet20.conv1", *SMALL]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "give one of --layer MODEL.LAYER and --problem FILE"),
+        (["--layer", "resnet18"], "write MODEL.LAYER, such as resnet18.conv1"),
+        (["--layer", "resnet19.conv1"], "unknown model 'resnet19'; did you mean"),
+        (["--layer", "resnet20.conv3", *SMALL], "unknown layer 'conv3'; did you mean"),
+        (["--layer", "resnet20.bn1", *SMALL], "BatchNorm2d"),
+        ([*LAYER, "--solver", "cen"], "unknown solver 'cen'; did you mean cem"),
+        ([*LAYER, "--solver", "cem[sample=3]"], "did you mean samples"),
+        ([*LAYER, "--solver", "cem[samples=many]"], "takes a value of type int"),
+        ([*LAYER, "--solver", "cem[samples=1]"], "samples must be at least 2"),
+        ([*LAYER, "--solver", ","], "no solver given"),
+        ([*LAYER, "--bits", "9"], "bits must be an integer from 2 to 8"),
+        ([*LAYER, "--bits", "four"], "invalid int value: 'four'"),
+        (
+            [*LAYER, "--grid", "mse"],
+            "unknown scale rule 'mse'; known: minmax, weight-mse",
+        ),
+        ([*LAYER, "--grid", "minmax,wide"], "range must be symmetric, restricted or"),
+        ([*LAYER, "--granularity", "group"], "granularity 'group' and group_size"),
+        ([*LAYER, "--granularity", "group:x"], "--grid and --granularity"),
+        ([*LAYER, "--threads", "0"], "threads must be at least 1"),
+        ([*LAYER, "--seconds", "-1"], "seconds must be positive"),
+        ([*LAYER, "--calibration", "9999"], "9999 calibration images asked for"),
+        ([*LAYER, "--images", "nowhere"], "images folder nowhere does not exist"),
+        ([*LAYER, "--json", "no/record.json"], "its folder does not exist"),
+        ([*LAYER, "--save", "rounded.txt"], r"name it \.npz or \.safetensors"),
+        (["--layer", "resnet20.conv1", "--weights", "no.pth"], r"no\.pth"),
+        (["--problem", "no.npz"], r"no\.npz does not exist"),
+        (["--problem", "no.npz", "--bits", "4"], "--bits does not go with --problem"),
+        (["--list", "layers"], "--list layers needs --layer MODEL"),
+        (["--list", "colours"], "invalid choice"),
+        (["--wieghts", "x"], "unrecognized arguments"),
+    ],
+)
+def test_bad_input_is_one_line_and_code_2(
+    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert command(*arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    errors = [line for line in err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert errors[0] == err.splitlines()[-1]
+    assert re.search(message, errors[0])
+
+
+@pytest.mark.parametrize(
+    ("readable", "broken", "message"),
+    [
+        (0, 0, "no images"),
+        (10, 5, "1 %"),
+        (10, 0, "too few for 24 calibration"),
+    ],
+)
+def test_bad_image_folders(
+    tmp_path: Path,
+    readable: int,
+    broken: int,
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    folder = _broken_images(tmp_path / "pictures", readable, broken)
+    assert command(*LAYER, "--images", folder) == 2
+    assert message in capsys.readouterr().err.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"weight": np.full((2, 3), np.nan)}, r"weight\[0, 0\] is nan"),
+        ({"second_moment": np.diag([1, np.inf, 1])}, r"moment\[1, 1\] is inf"),
+        ({"second_moment": np.triu(np.ones((3, 3)))}, "moment is not symmetric"),
+        ({"second_moment": np.diag([1, -1, 1])}, "negative eigenvalue"),
+        ({"second_moment": np.eye(4)}, r"moment must have shape \(3, 3\)"),
+        ({"weight": np.ones((0, 3))}, "non-empty"),
+        ({"bits": None}, "neither lo and hi nor bits"),
+    ],
+)
+def test_bad_problem_files(
+    tmp_path: Path,
+    changes: dict[str, Any],
+    message: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    fields = {
+        "weight": np.ones((2, 3)),
+        "second_moment": np.eye(3),
+        "scale": 0.1,
+        "bits": 4,
+    } | changes
+    path = tmp_path / "problem.npz"
+    np.savez(path, **{k: v for k, v in fields.items() if v is not None})
+    assert command("--problem", path) == 2
+    err = capsys.readouterr().err
+    assert len(err.splitlines()) == 1
+    assert re.match(f"error: .*{message}", err)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Liar(Solver):
+    name: ClassVar[str] = "liar"
+
+    def search(self, task: Task) -> States:
+        return task.start
+
+    def solve(self, *arguments: Any, **options: Any) -> Solution:
+        found = super().solve(*arguments, **options)
+        return Solution(
+            found.states,
+            found.energies * (1 - 1e-4),
+            found.status,
+            found.timing,
+            found.trace,
+        )
+
+
+def test_a_false_claim_is_invalid(problem_file: Path) -> None:
+    problem = RoundingProblem.load(problem_file)
+    _, lie = run_solver(_Liar(), problem, 0, Budget())
+    assert lie["status"] == "invalid"
+    _, truth = run_solver(parse_solver("sa"), problem, 0, Budget())
+    assert truth["status"] == "done"
+
+
+def test_interrupted_runs_keep_what_is_finished(
+    problem_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    from solvers.annealing import SimulatedAnnealing
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(SimulatedAnnealing, "search", stop)
+    out = tmp_path / "record.json"
+    arguments = ["--problem", problem_file, "--solver", "stochastic,sa,cem"]
+    assert command(*arguments, "--json", out) == 130
+    record = json.loads(out.read_text())
+    assert [r["solver"] for r in record["results"]] == ["nearest", "stochastic"]
+    assert record["interrupted"]
+    assert "stochastic" in capsys.readouterr().out
+
+
+def test_seconds_limit_the_solving(problem_file: Path, tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    arguments = ["--problem", problem_file, "--solver", "sa[num_sweeps=100000000]"]
+    assert command(*arguments, "--seconds", "0.3", "--json", out) == 0
+    (_, result) = json.loads(out.read_text())["results"]
+    assert 0.25 < result["seconds"] < 0.6
+    assert result["ratio_to_nearest"] < 1
+
+
+def test_split_layer() -> None:
+    assert split_layer("resnet18.layer1.0.conv1") == ("resnet18", "layer1.0.conv1")
+    assert split_layer("a.b:make.c.d") == ("a.b:make", "c.d")
+    with pytest.raises(InputError, match=r"write MODEL\.LAYER"):
+        split_layer("resnet18.")
+
+
+@pytest.mark.slow
+def test_real_resnet18(real_data: Path, tmp_path: Path) -> None:
+    out = tmp_path / "record.json"
+    checkpoint = real_data / "checkpoints" / "resnet18_layer4_reconstructed.pth"
+    arguments = ["--layer", "resnet18.conv1", "--weights", checkpoint]
+    more = ["--images", real_data / "imagenet-sample", "--solver", "cem,sa"]
+    assert command(*arguments, *more, "--json", out) == 0
+    nearest, cem, sa = json.loads(out.read_text())["results"]
+    assert cem["ratio_to_nearest"] <= 0.03
+    assert sa["ratio_to_nearest"] <= 0.045
+    assert min(cem["top1"], sa["top1"]) > nearest["top1"] + 5

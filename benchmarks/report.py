@@ -76,7 +76,10 @@ def table(record: Mapping[str, Any]) -> str:
         ]
         return "  ".join(cells).rstrip()
 
-    return "\n".join([show(header), *map(show, lines)])
+    text = "\n".join([show(header), *map(show, lines)])
+    if any("[" in line[header.index("top-1 %")] for line in lines if network):
+        text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
+    return text
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -186,118 +185,6 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"resnet18", "resnet20"} <= set(capsys.readouterr().out.split())
     assert command("--list", "layers", "--layer", "mobilenet_v2") == 0
     assert "mobilenet_v2.features.0.0" in capsys.readouterr().out.split()
-
-
-def _broken_images(folder: Path, readable: int, broken: int) -> Path:
-    (folder / "class").mkdir(parents=True)
-    for i in range(readable):
-        Image.new("RGB", (64, 64)).save(folder / "class" / f"{i}.png")
-    for i in range(broken):
-        (folder / "class" / f"bad{i}.png").write_bytes(b"no image")
-    return folder
-
-
-LAYER = ["--layer", "resnet20.conv1", *SMALL]
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        ([], "give one of --layer MODEL.LAYER and --problem FILE"),
-        (["--layer", "resnet18"], "write MODEL.LAYER, such as resnet18.conv1"),
-        (["--layer", "resnet19.conv1"], "unknown model 'resnet19'; did you mean"),
-        (["--layer", "resnet20.conv3", *SMALL], "unknown layer 'conv3'; did you mean"),
-        (["--layer", "resnet20.bn1", *SMALL], "BatchNorm2d"),
-        ([*LAYER, "--solver", "cen"], "unknown solver 'cen'; did you mean cem"),
-        ([*LAYER, "--solver", "cem[sample=3]"], "did you mean samples"),
-        ([*LAYER, "--solver", "cem[samples=many]"], "takes a value of type int"),
-        ([*LAYER, "--solver", "cem[samples=1]"], "samples must be at least 2"),
-        ([*LAYER, "--solver", ","], "no solver given"),
-        ([*LAYER, "--bits", "9"], "bits must be an integer from 2 to 8"),
-        ([*LAYER, "--bits", "four"], "invalid int value: 'four'"),
-        (
-            [*LAYER, "--grid", "mse"],
-            "unknown scale rule 'mse'; known: minmax, weight-mse",
-        ),
-        ([*LAYER, "--grid", "minmax,wide"], "range must be symmetric, restricted or"),
-        ([*LAYER, "--granularity", "group"], "granularity 'group' and group_size"),
-        ([*LAYER, "--granularity", "group:x"], "--grid and --granularity"),
-        ([*LAYER, "--threads", "0"], "threads must be at least 1"),
-        ([*LAYER, "--seconds", "-1"], "seconds must be positive"),
-        ([*LAYER, "--calibration", "9999"], "9999 calibration images asked for"),
-        ([*LAYER, "--images", "nowhere"], "images folder nowhere does not exist"),
-        ([*LAYER, "--json", "no/record.json"], "its folder does not exist"),
-        ([*LAYER, "--save", "rounded.txt"], r"name it \.npz or \.safetensors"),
-        (["--layer", "resnet20.conv1", "--weights", "no.pth"], r"no\.pth"),
-        (["--problem", "no.npz"], r"no\.npz does not exist"),
-        (["--problem", "no.npz", "--bits", "4"], "--bits does not go with --problem"),
-        (["--list", "layers"], "--list layers needs --layer MODEL"),
-        (["--list", "colours"], "invalid choice"),
-        (["--wieghts", "x"], "unrecognized arguments"),
-    ],
-)
-def test_bad_input_is_one_line_and_code_2(
-    arguments: list[str], message: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert command(*arguments) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    errors = [line for line in err.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1
-    assert errors[0] == err.splitlines()[-1]
-    assert re.search(message, errors[0])
-
-
-@pytest.mark.parametrize(
-    ("readable", "broken", "message"),
-    [
-        (0, 0, "no images"),
-        (10, 5, "1 %"),
-        (10, 0, "too few for 24 calibration"),
-    ],
-)
-def test_bad_image_folders(
-    tmp_path: Path,
-    readable: int,
-    broken: int,
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    folder = _broken_images(tmp_path / "pictures", readable, broken)
-    assert command(*LAYER, "--images", folder) == 2
-    assert message in capsys.readouterr().err.splitlines()[-1]
-
-
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        ({"weight": np.full((2, 3), np.nan)}, r"weight\[0, 0\] is nan"),
-        ({"second_moment": np.diag([1, np.inf, 1])}, r"moment\[1, 1\] is inf"),
-        ({"second_moment": np.triu(np.ones((3, 3)))}, "moment is not symmetric"),
-        ({"second_moment": np.diag([1, -1, 1])}, "negative eigenvalue"),
-        ({"second_moment": np.eye(4)}, r"moment must have shape \(3, 3\)"),
-        ({"weight": np.ones((0, 3))}, "non-empty"),
-        ({"bits": None}, "neither lo and hi nor bits"),
-    ],
-)
-def test_bad_problem_files(
-    tmp_path: Path,
-    changes: dict[str, Any],
-    message: str,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    fields = {
-        "weight": np.ones((2, 3)),
-        "second_moment": np.eye(3),
-        "scale": 0.1,
-        "bits": 4,
-    } | changes
-    path = tmp_path / "problem.npz"
-    np.savez(path, **{k: v for k, v in fields.items() if v is not None})
-    assert command("--problem", path) == 2
-    err = capsys.readouterr().err
-    assert len(err.splitlines()) == 1
-    assert re.match(f"error: .*{message}", err)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,226 @@
+"""The house rules that a machine can hold: directions, import cost, sizes, markers."""
+
+from __future__ import annotations
+
+import ast
+import re
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+from solvers.errors import InputError
+from solvers.qubo import QuboBatch
+
+ROOT = Path(__file__).resolve().parent.parent
+PACKAGES = ("benchmarks", "qubo_rounding", "solvers")
+SOURCES = sorted(p for name in PACKAGES for p in (ROOT / name).rglob("*.py"))
+
+# What each package may import from this project.
+MAY_IMPORT = {
+    "benchmarks": {"benchmarks", "qubo_rounding", "solvers"},
+    "qubo_rounding": {"qubo_rounding", "solvers"},
+    "solvers": {"solvers"},
+}
+# Files that deal with networks; the others must stay importable without torch.
+TORCH_FILES = {
+    f"qubo_rounding/{name}.py"
+    for name in (
+        *("layers", "layer_rows", "folding", "hessian", "evaluate", "network"),
+        *("models", "checkpoints", "cifar_resnet", "vision"),
+        *("images", "preprocessing"),
+    )
+}
+# All that `solvers` may need when it is imported.
+SOLVERS_AT_IMPORT = {"numpy", "scipy", "numba", "solvers"} | sys.stdlib_module_names
+
+MAX_LINES = 350
+MAY_BE_LONGER = {"solvers/kernels.py"}
+MAX_IMPORT_SECONDS = 0.5
+
+
+def _name(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+def _is_type_checking(node: ast.AST) -> bool:
+    return isinstance(node, ast.If) and ast.unparse(node.test) in (
+        "TYPE_CHECKING",
+        "typing.TYPE_CHECKING",
+    )
+
+
+def _imports(node: ast.AST, *, at_import: bool) -> Iterator[str]:
+    """Top-level names of the packages imported below `node`.
+
+    With `at_import` only by what runs when the module is imported: no function
+    bodies and nothing that is there for the type checker alone.
+    """
+    for child in ast.iter_child_nodes(node):
+        if isinstance(child, ast.Import):
+            yield from (alias.name.split(".")[0] for alias in child.names)
+        elif isinstance(child, ast.ImportFrom) and child.level == 0:
+            yield (child.module or "").split(".")[0]
+        elif at_import and _is_type_checking(child):
+            assert isinstance(child, ast.If)
+            for other in child.orelse:
+                yield from _imports(ast.Module([other], []), at_import=True)
+        elif not (
+            at_import
+            and isinstance(child, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
+        ):
+            yield from _imports(child, at_import=at_import)
+
+
+def _imported(path: Path, *, at_import: bool) -> set[str]:
+    tree = ast.parse(path.read_text("utf-8"), path)
+    return set(_imports(tree, at_import=at_import))
+
+
+def _tracked_texts() -> dict[str, str]:
+    """Every text file that is, or could be, committed."""
+    if shutil.which("git") is None or not (ROOT / ".git").exists():
+        pytest.skip("not a git checkout: what is tracked is unknown")
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    texts = {}
+    for name in listed.stdout.decode().split("\0"):
+        path = ROOT / name
+        if name and path.is_file():
+            content = path.read_bytes()
+            if b"\0" not in content:
+                texts[name] = content.decode("utf-8")
+    return texts
+
+
+def _lines_with(pattern: str, texts: dict[str, str]) -> list[str]:
+    return [
+        f"{name}:{number}: {line.strip()[:80]}"
+        for name, text in texts.items()
+        for number, line in enumerate(text.splitlines(), 1)
+        if re.search(pattern, line)
+    ]
+
+
+def test_the_reader_of_imports_sees_what_it_should() -> None:
+    source = """
+import a.b
+from c.d import e
+from . import own
+if TYPE_CHECKING:
+    import f
+else:
+    import g
+try:
+    import h
+except ImportError:
+    pass
+class K:
+    import i
+    def method(self):
+        import j
+"""
+    tree = ast.parse(source)
+    assert set(_imports(tree, at_import=True)) == set("acghi")
+    assert set(_imports(tree, at_import=False)) == set("acfghij")
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_imports_run_one_way(path: Path) -> None:
+    package = _name(path).split("/")[0]
+    ours = _imported(path, at_import=False) & {*PACKAGES, "tests", "data"}
+    assert ours <= MAY_IMPORT[package]
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=_name)
+def test_torch_is_imported_only_where_networks_are(path: Path) -> None:
+    if _name(path) not in TORCH_FILES:
+        assert not _imported(path, at_import=True) & {"torch", "torchvision"}
+
+
+@pytest.mark.parametrize(
+    "path", [p for p in SOURCES if _name(p).startswith("solvers/")], ids=_name
+)
+def test_solvers_import_optional_packages_inside_functions(path: Path) -> None:
+    assert _imported(path, at_import=True) <= SOLVERS_AT_IMPORT
+
+
+def _modules_after(statement: str) -> tuple[set[str], float]:
+    """Top-level modules a fresh process holds after `statement`, and its seconds."""
+    code = f"{statement}\nimport sys\nprint(*sys.modules)"
+    start = time.perf_counter()
+    command = [sys.executable, "-c", code]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    seconds = time.perf_counter() - start
+    assert done.returncode == 0, done.stderr
+    return {name.split(".")[0] for name in done.stdout.split()}, seconds
+
+
+def test_importing_solvers_is_light_and_fast() -> None:
+    # The whole life of the process counts; other load on the machine can only slow
+    # it down, so the fastest of a few is the fair figure.
+    fastest = float("inf")
+    for _ in range(5):
+        modules, seconds = _modules_after("import solvers")
+        assert not modules & {"torch", "dimod", "dwave", "neal"}
+        fastest = min(fastest, seconds)
+    assert fastest < MAX_IMPORT_SECONDS
+
+
+@pytest.mark.parametrize("name", ["grid", "moments", "problem"])
+def test_problems_are_built_without_torch(name: str) -> None:
+    modules, _ = _modules_after(f"import qubo_rounding.{name}")
+    assert "torch" not in modules
+
+
+def test_modules_are_small() -> None:
+    sizes = {
+        name: text.count("\n")
+        for name, text in _tracked_texts().items()
+        if name.endswith(".py") and name not in MAY_BE_LONGER
+    }
+    assert "solvers/qubo.py" in sizes
+    assert {n: size for n, size in sizes.items() if size > MAX_LINES} == {}
+
+
+def test_design_page_names_every_module() -> None:
+    page = (ROOT / "docs" / "design.md").read_text("utf-8")
+    missing = [
+        _name(p)
+        for p in SOURCES
+        if p.name != "__init__.py" and not re.search(rf"[`/]{p.name}`", page)
+    ]
+    assert missing == []
+
+
+def test_nothing_unfinished_and_no_path_of_one_machine() -> None:
+    texts = _tracked_texts()
+    # The patterns do not match themselves.
+    assert _lines_with(r"\b(?:TO[D]O|FIX[M]E|X[X]X)\b", texts) == []
+    assert _lines_with(r"(?<![\w.])/(?:work|tmp|root|home)/\w", texts) == []
+
+
+def test_one_line_knows_where_real_data_may_lie() -> None:
+    found = _lines_with(r"\.\./shared", _tracked_texts())
+    assert [line.split(":")[0] for line in found] == [".ci/run"]
+
+
+def test_the_solver_that_contributing_shows_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
+    (source,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    module = ModuleType("foo_of_contributing")
+    monkeypatch.setitem(sys.modules, module.__name__, module)
+    exec(source, module.__dict__)
+    qubo = QuboBatch.from_matrix(np.diag([1.0, -2.0, 3.0, -4.0]))
+    solution = module.Foo(samples=200).solve(qubo, seed=1)
+    assert solution.states.tolist() == [[0, 1, 0, 1]]
+    with pytest.raises(InputError, match="samples must be at least 1"):
+        module.Foo(samples=0)

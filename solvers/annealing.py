@@ -61,54 +61,58 @@ class SimulatedAnnealing(Solver):
         self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
         self.require(self.num_restarts >= 1, "num_restarts must be at least 1")
         self.require(
-            (self.beta_min == self.beta_max == 0) or 0 < self.beta_min <= self.beta_max,
+            self.beta_min == self.beta_max == 0
+            or 0 < self.beta_min <= self.beta_max < math.inf,
             "give both beta_min and beta_max, 0 < beta_min <= beta_max, or neither",
         )
 
     def search(self, task: Task) -> States:
         """Anneal from the start, keeping the best state of all anneals."""
         qubo, threads = task.qubo, task.budget.threads
-        dtype = np.float32 if self.float32 else np.float64
-        walk = Walk.at(qubo, task.start, threads, dtype)
-        best, best_energy = walk.z.copy(), walk.energy.copy()
-        log_hot, log_cold = self._log_betas(task)
-        task.info["beta_range"] = (
-            float(np.exp(np.median(log_hot))),
-            float(np.exp(np.median(log_cold))),
+        held, held_energy = task.start, qubo.energies(task.start, threads)
+        if self.beta_min:
+            log_hot, log_cold = np.log([self.beta_min, self.beta_max])
+        else:
+            # The optimum that gives the temperatures is an answer too.
+            held = one_flip(qubo, task.start, threads)
+            held_energy = qubo.energies(held, threads)
+            unit = typical_flip_cost(qubo, held, threads)[:, None]
+            log_hot, log_cold = -np.log(HOT * unit), -np.log(COLD * unit)
+        task.info["beta_range"] = tuple(
+            float(np.exp(np.median(end))) for end in (log_hot, log_cold)
         )
+        dtype = np.float32 if self.float32 and _fits_float32(qubo) else np.float64
+        walk = Walk.at(qubo, task.start, threads, dtype)
+        best = walk.z.copy()
         rng = task.streams()
         pace = _Pace(task.monitor, task.budget.cap(self.num_sweeps), self.num_restarts)
         going = True
         while going and (position := pace.next_chunk()) is not None:
-            # Fields drift by rounding; a new anneal begins at the start.
-            fresh = task.start if position[0] == 0.0 else walk.states()
-            walk.move_to(qubo, fresh, threads)
+            # Fields drift by rounding, and a new anneal begins at the start.
+            begin = task.start if pace.fresh else walk.states()
+            walk.move_to(qubo, begin, threads)
             beta = np.exp(log_hot + (log_cold - log_hot) * position)
+            beta = np.broadcast_to(beta, (qubo.rows, len(position))).copy()
             over_rows(
                 kernels.anneal,
                 (walk.H,),
-                (walk.z, walk.u, walk.q, walk.energy, best, best_energy)
+                (walk.z, walk.u, walk.q, walk.energy, best, held_energy.copy())
                 + (beta, rng, walk.flips),
                 threads,
             )
-            going = task.monitor.report(best_energy)
+            # The kernel's energies drift with the fields: only exact ones count.
+            states = (best[:, : qubo.n] < 0).astype(np.uint8)
+            energies = qubo.energies(states, threads)
+            held = np.where((energies < held_energy)[:, None], states, held)
+            held_energy = np.minimum(energies, held_energy)
+            going = task.monitor.report(held_energy)
         task.info["sweeps"] = pace.total
         task.info["flips"] = int(walk.flips.sum())
-        return (best[:, : qubo.n] < 0).astype(np.uint8)
-
-    def _log_betas(self, task: Task) -> tuple[Float, Float]:
-        """Logarithms [R, 1] of the inverse temperatures at the start and the end."""
-        rows = task.qubo.rows
-        if self.beta_min:
-            ends = np.log([self.beta_min, self.beta_max])
-            return np.full((rows, 1), ends[0]), np.full((rows, 1), ends[1])
-        unit = typical_flip_cost(task.qubo, task.start, task.budget.threads)
-        return -np.log(HOT * unit)[:, None], -np.log(COLD * unit)[:, None]
+        return held
 
 
-def typical_flip_cost(qubo: QuboBatch, start: States, threads: int = 1) -> Float:
-    """Median cost [R] of a flip at the one-flip local optimum below `start`."""
-    optimum = one_flip(qubo, start, threads)
+def typical_flip_cost(qubo: QuboBatch, optimum: States, threads: int = 1) -> Float:
+    """Median cost [R] of a flip at one-flip local optima [R, n]."""
     costs = Walk.at(qubo, optimum, threads, np.float64).flip_costs()
     costs[~(np.isfinite(costs) & (costs > 0))] = np.nan
     with warnings.catch_warnings():
@@ -116,6 +120,13 @@ def typical_flip_cost(qubo: QuboBatch, start: States, threads: int = 1) -> Float
         warnings.simplefilter("ignore", RuntimeWarning)
         typical = np.nanmedian(costs, axis=1)
     return np.where(np.isfinite(typical), typical, 1.0)
+
+
+def _fits_float32(qubo: QuboBatch) -> bool:
+    """Whether fields and costs stay well inside the range of float32."""
+    scale = float(qubo.scale.max())
+    size = scale**2 * float(np.abs(qubo.H).max(initial=0)) * max(qubo.n, 1)
+    return 1e-25 < size < 1e25 and float(np.abs(qubo.linear).max(initial=0)) < 1e25
 
 
 class _Pace:
@@ -130,27 +141,34 @@ class _Pace:
         self._monitor = monitor
         self._sweeps = sweeps
         self._restarts = restarts
-        self._position = 0.0
+        self._next = 0.0
         self._done = 0
         self._begun = monitor.elapsed()
         self.total = 0
+        self.fresh = True
 
     def next_chunk(self) -> Float | None:
-        """Schedule positions of the next sweeps; None when all anneals are done."""
-        if self._position >= 1.0 or self._done == self._sweeps:
-            self._restarts -= 1
-            self._position, self._done = 0.0, 0
+        """Schedule positions of the next sweeps; None when all anneals are done.
+
+        Sets `fresh` where they begin an anneal.
+        """
+        self.fresh = self._done == 0
         if self._restarts == 0:
             return None
         left = self._sweeps - self._done
         count = min(CHUNK, left)
         if math.isfinite(self._monitor.remaining()):
             left, count = self._in_time(left, count)
-        step = (1.0 - self._position) / left
-        positions: Float = self._position + step * np.arange(count, dtype=np.float64)
-        self._position += step * count
-        self._done += count
+        step = (1.0 - self._next) / max(left - 1, 1)
+        # The last sweep of all is at the cold end, also where it is the only one.
+        first = self._next if left > 1 else 1.0
+        positions: Float = first + step * np.arange(count, dtype=np.float64)
         self.total += count
+        self._next += step * count
+        self._done += count
+        if count == left:
+            self._restarts -= 1
+            self._next, self._done = 0.0, 0
         return positions
 
     def _in_time(self, left: int, count: int) -> tuple[int, int]:

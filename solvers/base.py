@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvers.checks import binary
 from solvers.errors import InputError
 from solvers.qubo import Float, QuboBatch, States
 
@@ -27,8 +28,8 @@ class Budget:
     seconds
         Wall-clock limit. Soft: looked at between chunks of work.
     sweeps
-        Cap on a solver's own unit of work per row (each solver says which); the limit
-        to use where answers must be reproducible.
+        Cap on a solver's own unit of work (each solver says which); the limit to use
+        where answers must be reproducible.
     target
         Stop when every row's energy is at or below this; one number or [R].
     threads
@@ -43,10 +44,14 @@ class Budget:
     def __post_init__(self) -> None:
         if self.seconds is not None and not self.seconds > 0:
             raise InputError(f"seconds must be positive, not {self.seconds}")
-        if self.sweeps is not None and self.sweeps < 1:
-            raise InputError(f"sweeps must be at least 1, not {self.sweeps}")
-        if self.threads < 1:
-            raise InputError(f"threads must be at least 1, not {self.threads}")
+        for name in ("sweeps", "threads"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1, not {count}")
+            if count is not None and count != int(count):
+                raise InputError(f"{name} must be a whole number, not {count}")
+        if self.target is not None and np.isnan(self.target).any():
+            raise InputError("target must be a number, not NaN")
 
     def cap(self, sweeps: int) -> int:
         """The smaller of `sweeps` and the budget's."""
@@ -100,7 +105,7 @@ class Monitor:
         self.seconds.append(now)
         self.energies.append(self.best.copy())
         if self._on_report is not None:
-            self._on_report(now, self.best)
+            self._on_report(now, self.energies[-1])
         self._paused += self.elapsed() - now
 
     def report(self, energies: Float) -> bool:
@@ -259,7 +264,12 @@ class Solver(ABC):
         begun = time.perf_counter()
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
+        self.require(seed >= 0, f"seed must not be negative: {seed}")
         budget, monitor = budget or Budget(), monitor or Monitor()
+        self.require(
+            budget.target is None or np.shape(budget.target) in ((), (qubo.rows,)),
+            f"target must be one number or have shape {(qubo.rows,)}",
+        )
         start = qubo.nearest() if initial is None else _check_states(initial, qubo)
         start_energies = qubo.energies(start, budget.threads)
         info: dict[str, Any] = {}
@@ -295,11 +305,9 @@ class Solver(ABC):
 
 
 def _check_states(states: ArrayLike, qubo: QuboBatch) -> States:
-    x = np.asarray(states)
+    x = binary("initial", states)
     if x.shape != (qubo.rows, qubo.n):
         raise InputError(
             f"initial must have shape {(qubo.rows, qubo.n)}, not {x.shape}"
         )
-    if not np.isin(x, (0, 1)).all():
-        raise InputError("initial may hold only 0 and 1")
-    return qubo.pin(x.astype(np.uint8))
+    return qubo.pin(x)

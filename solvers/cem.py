@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers import kernels
 from solvers.base import Solver, Task
@@ -66,6 +67,7 @@ class CrossEntropy(Solver):
         keep = max(1, round(self.elite * self.samples))
         rows = np.arange(qubo.rows)
         best, best_energy = task.start.copy(), qubo.energies(task.start, threads)
+        going = np.ones(qubo.rows, bool)
         done = 0
         for _ in range(task.budget.cap(self.iterations)):
             over_rows(
@@ -77,16 +79,19 @@ class CrossEntropy(Solver):
             energies = qubo.energies(draws, threads)
             order = np.argpartition(energies, keep - 1, axis=1)[:, :keep]
             elite = draws[rows[:, None], order]
-            p += self.smoothing * (elite.mean(axis=1) - p)
+            # A settled row waits for the others unchanged: rows are independent.
+            p[going] += self.smoothing * (elite.mean(axis=1) - p)[going]
             leader = energies.argmin(axis=1)
-            better = energies[rows, leader] < best_energy
+            better = going & (energies[rows, leader] < best_energy)
             best[better] = draws[rows, leader][better]
-            best_energy = np.minimum(best_energy, energies[rows, leader])
+            best_energy[better] = energies[rows, leader][better]
             done += 1
-            if not task.monitor.report(best_energy) or self._settled(p):
+            going &= ~self._settled(p)
+            if not task.monitor.report(best_energy) or not going.any():
                 break
         task.info["iterations"] = done
         return best
 
-    def _settled(self, p: Float) -> bool:
-        return bool(np.minimum(p, 1 - p).max(initial=0.0) <= self.tolerance)
+    def _settled(self, p: Float) -> NDArray[np.bool_]:
+        farthest = np.minimum(p, 1 - p).max(axis=1, initial=0.0)
+        return np.asarray(farthest <= self.tolerance)

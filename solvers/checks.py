@@ -22,6 +22,18 @@ def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
     return array
 
 
+def binary(name: str, values: ArrayLike) -> NDArray[np.uint8]:
+    """`values` as a C-contiguous uint8 array, refused where one is not 0 or 1."""
+    array = np.asarray(values)
+    if array.dtype == np.uint8:
+        valid = array.max(initial=0) <= 1
+    else:
+        valid = bool(((array == 0) | (array == 1)).all())
+    if not valid:
+        raise InputError(f"{name} may hold only 0 and 1")
+    return np.ascontiguousarray(array, np.uint8)
+
+
 def require_finite(name: str, array: NDArray[Any]) -> None:
     """Refuse NaN and inf, naming the first place."""
     # A sum is finite unless a term is not (or it overflows, which the second look

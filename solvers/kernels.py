@@ -195,6 +195,7 @@ def draw_block(z, u, q, r, first, inverse, rng, draws):
         i = first + k
         draws[k] = to_uniform(seed + (k + UNSIGNED(1)) * GOLDEN)
         x = np.float64((z[r, i] + z[r, i]) * u[r, i] + q[r, i]) * inverse
+        x = max(x, 0.0)
         hits += draws[k] * (1.0 + x + 0.5 * x * x) <= 1.0
     rng[r] = seed + UNSIGNED(BLOCK) * GOLDEN
     return hits
@@ -216,7 +217,10 @@ def sweep_block(H, z, u, q, r, first, inverse, draws, which, step):
         x = cost * inverse
         v = draws[k]
         # 1 - x <= exp(-x) <= 1 / (1 + x + x**2 / 2) decide most draws.
-        if v >= 1.0 - x and (v * (1.0 + x + 0.5 * x * x) > 1.0 or v >= math.exp(-x)):
+        # Written so that NaN, an infinite q at beta = 0, is a refusal.
+        if not (
+            v < 1.0 - x or (v * (1.0 + x + 0.5 * x * x) <= 1.0 and v < math.exp(-x))
+        ):
             continue
         for j in range(first, last):
             u[r, j] += a * H[i, j]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any, ClassVar
@@ -47,7 +48,8 @@ class Neal(Solver):
         self.require(self.num_reads >= 1, "num_reads must be at least 1")
         self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
         self.require(
-            (self.beta_min == self.beta_max == 0) or 0 < self.beta_min <= self.beta_max,
+            self.beta_min == self.beta_max == 0
+            or 0 < self.beta_min <= self.beta_max < math.inf,
             "give both beta_min and beta_max, 0 < beta_min <= beta_max, or neither",
         )
 
@@ -72,6 +74,7 @@ class Neal(Solver):
             if self.warm:
                 start = zip(free.tolist(), states[r, free].tolist(), strict=True)
                 options["initial_states"] = dict(start)
+                options["initial_states_generator"] = "tile"
             found = sampler.sample(
                 qubo.to_bqm(r),
                 seed=int(seeds[r]),

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.checks import finite, require_finite, require_symmetric
+from solvers.checks import binary, finite, require_finite, require_symmetric
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
@@ -76,6 +76,9 @@ class QuboBatch:
         prior = _array("prior", self.prior, [(rows, n)])
         require_finite("H", H)
         require_symmetric("H", H)
+        if not np.array_equal(H, H.T):
+            # Kernels read one triangle or the other.
+            H = (H + H.T) / 2
         if not (scale > 0).all():
             raise InputError(f"scale must be positive; its minimum is {scale.min()}")
         if prior.size and not (prior.min() >= 0 and prior.max() <= 1):
@@ -84,13 +87,13 @@ class QuboBatch:
             )
         fixed = self.fixed
         if fixed is not None:
-            fixed = np.ascontiguousarray(fixed, np.int8)
-            if fixed.shape != (rows, n):
+            if np.shape(fixed) != (rows, n):
                 raise InputError(
-                    f"fixed must have shape {(rows, n)}, not {fixed.shape}"
+                    f"fixed must have shape {(rows, n)}, not {np.shape(fixed)}"
                 )
             if not np.isin(fixed, (-1, 0, 1)).all():
                 raise InputError("fixed may hold only -1 (free), 0 and 1")
+            fixed = np.ascontiguousarray(fixed, np.int8)
             prior = np.where(fixed < 0, prior, fixed)
         for name, value in (
             ("H", H),
@@ -146,7 +149,7 @@ class QuboBatch:
         return cls(
             H=(Q + Q.T) / 2,
             linear=c,
-            offset=np.broadcast_to(np.asarray(offset, np.float64), (rows,)),
+            offset=np.full(rows, offset) if np.ndim(offset) == 0 else np.array(offset),
             scale=np.ones((rows, 1)),
             prior=np.full((rows, n), 0.5),
         )
@@ -206,7 +209,7 @@ class QuboBatch:
         from solvers import kernels
         from solvers.rows import over_rows
 
-        x = np.ascontiguousarray(states, np.uint8)
+        x = binary("states", states)
         if x.ndim not in (2, 3) or x.shape[0] != self.rows or x.shape[-1] != self.n:
             raise InputError(
                 f"states must have shape {(self.rows, self.n)} or "

@@ -48,7 +48,8 @@ def solver_class(name: str) -> type[Solver]:
     try:
         cls = getattr(import_module(module), attribute)
     except Exception as error:
-        raise InputError(f"solver {name!r} ({targets[name]}): {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"solver {name!r} ({targets[name]}): {reason}") from error
     if not (isinstance(cls, type) and issubclass(cls, Solver)):
         raise InputError(f"solver {name!r}: {targets[name]} is not a Solver class")
     return cls
@@ -129,7 +130,11 @@ def _convert(solver: str, option: str, text: str, kind: type) -> Any:
     try:
         return converters[kind](text)
     except (KeyError, ValueError) as error:
-        wanted = "true or false" if kind is bool else f"a value of type {kind.__name__}"
+        wanted = (
+            "true or false"
+            if kind is bool
+            else f"a value of type {getattr(kind, '__name__', kind)}"
+        )
         raise InputError(
             f"solver {solver}: option {option} takes {wanted}, not {text!r}"
         ) from error

@@ -17,7 +17,7 @@ from solvers.rows import over_rows
 from solvers.walk import Walk
 
 # Temperatures in units of the median flip cost at a one-flip local optimum.
-HOT, COLD = 0.3, 0.03
+HOT, COLD = 0.2, 0.03
 # Sweeps between refreshes of the fields, reports and looks at the clock.
 CHUNK = 50
 

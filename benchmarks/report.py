@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -40,44 +40,55 @@ def environment(threads: int) -> dict[str, Any]:
 
 def table(record: Mapping[str, Any]) -> str:
     """The results as text, one solver a line."""
-    nearest = record["results"][0]
-    header = ["solver", "local MSE", "ratio"]
-    lines = []
-    network = record["full_precision"] is not None
-    if network:
-        header += ["held-out", "SQNR dB", "top-1 %", "agreement %"]
-        lines.append(
-            ["full precision", "0", "0", "0", "inf"]
-            + [_number(record["full_precision"]["top1"]), "100.0", "", ""]
-        )
-    header += ["seconds", "status"]
-    for result in record["results"]:
-        line = [
-            result["label"],
-            f"{result['local_mse']:.6g}",
-            f"{result['ratio_to_nearest']:.5f}",
-        ]
-        if network:
-            line += [
-                f"{result['heldout_mse'] / nearest['heldout_mse']:.5f}"
-                if nearest["heldout_mse"]
-                else "",
-                f"{result['sqnr_db']:.2f}",
-                _number(result["top1"]) + _interval(result["top1_minus_nearest"]),
-                f"{result['agreement']:.1f}",
-            ]
-        lines.append([*line, f"{result['seconds']:.3f}", result["status"]])
-    widths = [max(len(row[i]) for row in [header, *lines]) for i in range(len(header))]
+    nearest, full = record["results"][0], record["full_precision"]
+    objective = record["problem"]["objective"]
+    own = objective != "second-moment"
 
-    def show(row: list[str]) -> str:
-        cells = [row[0].ljust(widths[0])]
-        cells += [
-            cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True)
-        ]
-        return "  ".join(cells).rstrip()
+    def ratio(result: Mapping[str, Any], key: str) -> str:
+        return f"{result[key] / nearest[key]:.5f}" if nearest[key] else "-"
 
-    text = "\n".join([show(header), *map(show, lines)])
-    if any("[" in line[header.index("top-1 %")] for line in lines if network):
+    # Heading, cell of a solver, cell of the full-precision network.
+    columns: list[tuple[str, Callable[[Mapping[str, Any]], str], str]] = [
+        ("solver", lambda r: r["label"], "full precision")
+    ]
+    if own:
+        columns += [
+            (objective, lambda r: f"{r['objective']:.6g}", "0"),
+            ("ratio", lambda r: ratio(r, "objective"), "0"),
+        ]
+    if not own or full is not None:
+        columns += [
+            ("local MSE", lambda r: f"{r['local_mse']:.6g}", "0"),
+            ("ratio", lambda r: ratio(r, "local_mse"), "0"),
+        ]
+    if full is not None:
+        columns += [
+            ("held-out", lambda r: ratio(r, "heldout_mse"), "0"),
+            ("SQNR dB", lambda r: _number(r["sqnr_db"], "inf", 2), "inf"),
+            (
+                "top-1 %",
+                lambda r: _number(r["top1"]) + _interval(r["top1_minus_nearest"]),
+                _number(full["top1"]),
+            ),
+            ("agreement %", lambda r: _number(r["agreement"]), "100.0"),
+        ]
+    columns += [
+        ("seconds", lambda r: f"{r['seconds']:.3f}", ""),
+        ("status", lambda r: r["status"], ""),
+    ]
+    lines = [[heading for heading, _, _ in columns]]
+    if full is not None:
+        lines.append([cell for _, _, cell in columns])
+    lines += [[cell(r) for _, cell, _ in columns] for r in record["results"]]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    text = "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+    if any(result.get("top1_minus_nearest") for result in record["results"]):
         text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
     return text
 
@@ -92,7 +103,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     """
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
-        partial.write_text(json.dumps(record, indent=2) + "\n")
+        partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
         partial.replace(path)
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror}") from error
@@ -121,12 +132,12 @@ def save_roundings(
     problem_file.write(path, arrays, {})
 
 
-def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.1f}"
+def _number(value: float | None, missing: str = "-", digits: int = 1) -> str:
+    return missing if value is None else f"{value:.{digits}f}"
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
-    if interval is None or interval[0] == interval[1] == 0:
+    if interval is None:
         return ""
     return f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"
 

@@ -9,6 +9,7 @@ be used, said in one line; 130: interrupted (what was finished is kept).
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,6 +41,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
         return 130
+    except MemoryError as error:
+        print(f"error: out of memory: {error}", file=sys.stderr)
+        return 2
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -54,21 +58,20 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     what.add_argument(
         "--weights",
-        default="auto",
         metavar="auto|imagenet|embedded|PATH",
         help="auto: torch hub's cache, a download, else the embedded network",
     )
     what.add_argument(
         "--images", type=Path, metavar="DIR", help="class folders; default: embedded"
     )
-    what.add_argument(
-        "--calibration", type=int, default=256, metavar="N", help="images (256)"
-    )
+    what.add_argument("--calibration", type=int, metavar="N", help="images (256)")
     what.add_argument(
         "--evaluation", type=int, metavar="N", help="images (all the others)"
     )
     what.add_argument(
-        "--objective", choices=subject.OBJECTIVES, default="second-moment"
+        "--objective",
+        choices=subject.OBJECTIVES,
+        help="the layer's output (default) or the task loss",
     )
     grid = parser.add_argument_group("grid")
     grid.add_argument("--bits", type=int, help="2 to 8 (4)")
@@ -91,7 +94,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     how.add_argument("--seed", type=int, default=0)
     how.add_argument("--seconds", type=float, help="limit of each solver")
-    how.add_argument("--threads", type=int, default=1, help="of the solvers (1)")
+    how.add_argument(
+        "--threads", type=int, default=1, help="share the rows of a batch (1)"
+    )
     out = parser.add_argument_group("output")
     out.add_argument("--json", type=Path, metavar="FILE", help="write the record")
     out.add_argument("--save", type=Path, metavar="FILE.npz", help="write the weights")
@@ -103,6 +108,8 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _run(options: argparse.Namespace) -> int:
+    if options.seed < 0:
+        raise InputError(f"--seed must not be negative: {options.seed}")
     solvers = _solvers(options.solver)
     budget = Budget(seconds=options.seconds, threads=options.threads)
     _check_outputs(options)
@@ -139,10 +146,12 @@ def _run(options: argparse.Namespace) -> int:
     if not record["results"]:
         raise KeyboardInterrupt
     print(report.table(record))
-    if options.json:
-        report.write_json(options.json, record | {"interrupted": interrupted})
-    if options.save:
-        report.save_roundings(options.save, chosen, states)
+    try:
+        if options.json:
+            report.write_json(options.json, record | {"interrupted": interrupted})
+    finally:
+        if options.save:
+            report.save_roundings(options.save, chosen, states)
     if interrupted:
         raise KeyboardInterrupt
     return int(any(result["status"] == "invalid" for result in record["results"]))
@@ -158,20 +167,21 @@ def _subject(options: argparse.Namespace) -> subject.Subject:
     if (options.layer is None) == (options.problem is None):
         raise InputError("give one of --layer MODEL.LAYER and --problem FILE")
     if options.problem is not None:
-        for name in ("bits", "grid", "granularity", "images"):
+        for name in (
+            *("bits", "grid", "granularity", "images", "weights"),
+            *("calibration", "evaluation", "objective"),
+        ):
             if getattr(options, name) is not None:
-                raise InputError(
-                    f"--{name} does not go with --problem: the file has its grid"
-                )
+                raise InputError(f"--{name} does not go with --problem, which has it")
         return subject.from_file(options.problem, options.saturated)
     return subject.from_layer(
         options.layer,
         parse_grid(options),
-        weights=options.weights,
+        weights=options.weights or "auto",
         images=options.images,
-        calibration=options.calibration,
+        calibration=256 if options.calibration is None else options.calibration,
         evaluation=options.evaluation,
-        objective=options.objective,
+        objective=options.objective or subject.OBJECTIVES[0],
         seed=options.seed,
         say=lambda line: print(line, file=sys.stderr),
     )
@@ -182,6 +192,10 @@ def parse_grid(options: argparse.Namespace) -> Grid:
     rule, _, span = (options.grid or "weight-mse").partition(",")
     rule, _, percentile = rule.partition(":")
     granularity, _, size = (options.granularity or "tensor").partition(":")
+    if percentile and rule != "percentile":
+        raise InputError(f"--grid {rule} takes no :{percentile}")
+    if (granularity == "group") != bool(size):
+        raise InputError("--granularity is tensor, channel or group:SIZE, as group:32")
     if span not in ("", "symmetric", "restricted", "asymmetric"):
         raise InputError(
             f"--grid: range must be symmetric, restricted or asymmetric, not {span!r}"
@@ -206,8 +220,12 @@ def parse_grid(options: argparse.Namespace) -> Grid:
 def _check_outputs(options: argparse.Namespace) -> None:
     """Refuse outputs that could not be written, before the work rather than after."""
     for path in (options.json, options.save, options.save_problem):
-        if path is not None and not path.resolve().parent.is_dir():
+        if path is None:
+            continue
+        if not path.resolve().parent.is_dir():
             raise InputError(f"cannot write {path}: its folder does not exist")
+        if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
+            raise InputError(f"cannot write {path}")
     for path in (options.save, options.save_problem):
         if path is not None and path.suffix not in (".npz", ".safetensors"):
             raise InputError(f"cannot write {path}: name it .npz or .safetensors")
@@ -232,8 +250,9 @@ def _list(options: argparse.Namespace) -> int:
 
         if options.layer is None:
             raise InputError("--list layers needs --layer MODEL")
-        layers = supported_layers(architecture(options.layer))
-        names = [f"{options.layer}.{name}" for name in layers]
+        package, colon, rest = options.layer.rpartition(":")
+        model = package + colon + rest.partition(".")[0]
+        names = [f"{model}.{name}" for name in supported_layers(architecture(model))]
     print("\n".join(names))
     return 0
 

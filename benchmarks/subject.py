@@ -91,7 +91,7 @@ class Accuracy:
             "heldout_mse": float(
                 evaluate.output_mse(weight, rounded, self.moment).sum()
             ),
-            "sqnr_db": evaluate.sqnr_db(weight, rounded, self.moment),
+            "sqnr_db": _finite(evaluate.sqnr_db(weight, rounded, self.moment)),
             **self._labelled(found),
             "agreement": 100 * float(agrees.mean()),
             "agreement_minus_nearest": _percent(
@@ -120,14 +120,17 @@ class Accuracy:
 def from_file(path: Path, saturated: str | None) -> Subject:
     """A saved problem; its local MSE is all there is to score."""
     problem = RoundingProblem.load(path, saturated)
-    own = problem.gradient is not None or problem.constant is not None
-    moment = None if own or problem.blocks.shape[-1] != problem.n else problem.moment
+    objective = problem.meta.get("objective", "second-moment")
+    if problem.gradient is not None or problem.blocks.shape[-1] != problem.n:
+        objective = "its own"
+    moment = problem.moment if objective == "second-moment" else None
     return Subject(
         problem=problem,
         moment=moment,
         shape=problem.weight.shape,
         description={
             "layer": problem.meta.get("layer", path.stem),
+            "objective": objective,
             "file": str(path),
             **_describe(problem),
             "weights_hash": problem.meta.get("weights_hash"),
@@ -166,11 +169,12 @@ def from_layer(
         layer_moments,
         weight_rows,
     )
-    from qubo_rounding.models import load_network
+    from qubo_rounding.models import architecture, load_network
 
     model, name = split_layer(layer)
+    # A misspelt layer should cost no download.
+    find_layer(architecture(model), name)
     loaded = load_network(model, weights)
-    find_layer(loaded.module, name)
     # This memory layout makes convolutions about a third faster on a CPU.
     network = fold_batch_norms(loaded.module).to(  # type: ignore[call-overload]
         memory_format=torch.channels_last
@@ -196,7 +200,9 @@ def from_layer(
     }
     if objective == "fisher":
         blocks = fisher_blocks(network, name, fitting.batches(_BATCH), seed)
-        problem = RoundingProblem.from_hessian(rows, grid, blocks, meta=meta)
+        problem = RoundingProblem.from_hessian(
+            rows, grid, blocks, second_moment=moments.second_moment, meta=meta
+        )
     else:
         problem = RoundingProblem.from_moments(rows, grid, moments, meta)
     accuracy = Accuracy(
@@ -237,17 +243,27 @@ _BATCH = 16
 
 
 def _describe(problem: RoundingProblem) -> dict[str, Any]:
+    # As short as it can be said: one number, one per row, or what they span.
     scale = np.unique(problem.scale)
+    described: Any = {"min": float(scale[0]), "max": float(scale[-1])}
+    if len(scale) == 1:
+        described = float(scale[0])
+    elif problem.scale.shape[1] == 1:
+        described = problem.scale[:, 0].tolist()
     fixed = problem.fixed
     return {
         "rows": problem.rows,
         "n": problem.n,
         "bits": problem.meta.get("bits"),
-        "scale": float(scale[0]) if len(scale) == 1 else problem.scale.tolist(),
+        "scale": described,
         "saturated": problem.saturated,
         "fixed_weights": 0 if fixed is None else int((fixed >= 0).sum()),
     }
 
 
-def _percent(interval: tuple[float, float]) -> tuple[float, float]:
-    return 100 * interval[0], 100 * interval[1]
+def _finite(value: float) -> float | None:
+    return value if np.isfinite(value) else None
+
+
+def _percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
+    return interval and (100 * interval[0], 100 * interval[1])

@@ -17,6 +17,8 @@ from qubo_rounding.layers import find_layer, set_weight_rows
 from solvers.errors import InputError
 
 Array = NDArray[np.float64]
+# Images below which a bootstrap says nothing.
+FEWEST = 30
 
 
 def output_mse(weight: ArrayLike, rounded: ArrayLike, moment: ArrayLike) -> Array:
@@ -114,11 +116,14 @@ def predict(
 
 def paired_interval(
     a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0
-) -> tuple[float, float]:
-    """95 % bootstrap interval of mean(a) - mean(b) over the same images."""
+) -> tuple[float, float] | None:
+    """95 % bootstrap interval of mean(a) - mean(b) over the same images.
+
+    None where there are too few images, or no differences among them, to tell.
+    """
     difference = a.astype(np.float64) - b
-    if (difference == difference[0]).all():
-        return float(difference[0]), float(difference[0])
+    if len(difference) < FEWEST or (difference == difference[0]).all():
+        return None
     interval = scipy.stats.bootstrap(
         (difference,),
         np.mean,

@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
@@ -22,6 +21,7 @@ from qubo_rounding.layers import (
     unfold,
     weight_rows,
 )
+from qubo_rounding.memory import require_memory
 from qubo_rounding.moments import blas_threads
 from solvers.errors import InputError
 
@@ -63,7 +63,11 @@ def fisher_blocks(
     module = find_layer(network, layer_name)
     refuse_training(network)
     rows, n = weight_rows(module).shape
-    _refuse_too_large(layer_name, rows, n)
+    require_memory(
+        f"the Fisher blocks of layer {layer_name!r} ({rows} x {n}² x 8 bytes)",
+        8 * rows * n * n,
+        "take a smaller layer or the objective second-moment",
+    )
     blocks = np.zeros((rows, n, n))
     generator = torch.Generator().manual_seed(seed)
     images = 0
@@ -159,13 +163,3 @@ def _refuse_logits(logits: Any, images: int) -> None:
         )
     if not torch.isfinite(logits).all():
         raise InputError("the network's logits hold NaN or inf")
-
-
-def _refuse_too_large(layer_name: str, rows: int, n: int) -> None:
-    needed, available = 8 * rows * n * n, psutil.virtual_memory().available
-    if needed > available:
-        raise InputError(
-            f"the Fisher blocks of layer {layer_name!r} take {rows} x {n}² x 8 bytes = "
-            f"{needed / 2**30:.1f} GiB and {available / 2**30:.1f} GiB is available; "
-            "take a smaller layer or the objective second-moment"
-        )

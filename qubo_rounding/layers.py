@@ -20,6 +20,7 @@ from qubo_rounding.layer_rows import (
     unfold,
     weight_rows,
 )
+from qubo_rounding.memory import require_memory
 from qubo_rounding.moments import Moments, blas_threads
 from solvers.errors import InputError, UnknownNameError
 
@@ -36,10 +37,13 @@ __all__ = [
     "weight_rows",
 ]
 
+# Matrices alive at once: sums, mean, its transpose, the held-out one, a checked copy.
+COPIES = 6
+
 
 def supported_layers(network: nn.Module) -> list[str]:
     """Names of the layers whose weights can be rounded, in network order."""
-    return [n for n, m in network.named_modules() if refusal(m) is None]
+    return [n for n, m in network.named_modules() if n and refusal(m) is None]
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
@@ -131,7 +135,14 @@ def layer_moments(
     """
     module = find_layer(network, layer_name)
     n = weight_rows(module).shape[1]
-    moments = Moments(n, groups(module), cross=reference is not None)
+    count = groups(module)
+    require_memory(
+        f"the second moments of layer {layer_name!r} and the problem made of them "
+        f"({COPIES} times {count} x {n}² x 8 bytes)",
+        COPIES * 8 * count * n * n,
+        "take a smaller layer",
+    )
+    moments = Moments(n, count, cross=reference is not None)
     batches = tqdm(
         batches, desc=layer_name, unit="batch", disable=None if progress else True
     )

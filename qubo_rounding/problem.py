@@ -9,20 +9,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import scipy.linalg
 from numpy.typing import ArrayLike, NDArray
 
-from qubo_rounding.grid import Grid
+from qubo_rounding.grid import Encoding, Grid
 from qubo_rounding.moments import Moments
-from solvers.checks import finite, require_symmetric
+from solvers.checks import finite, require_semidefinite
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 
 Array = NDArray[np.float64]
 States = NDArray[np.uint8]
 
-# A negative eigenvalue above -NEGATIVE * trace is taken for the rounding of float32.
-NEGATIVE = 1e-7
+# Squares of larger numbers leave the range of float64.
+LARGEST = 1e100
 
 
 @dataclass(frozen=True, eq=False)
@@ -91,6 +90,8 @@ class RoundingProblem:
             )
         if not (scale > 0).all():
             raise InputError(f"scale must be positive; its minimum is {scale.min()}")
+        if max(np.abs(weight).max(), scale.max(), 1 / scale.min()) > LARGEST:
+            raise InputError("weight and scale must lie within 1e±100 in size")
         lo, hi = (np.asarray(a, np.int32) for a in (self.lo, self.hi))
         for name, bound in (("lo", lo), ("hi", hi)):
             try:
@@ -113,7 +114,7 @@ class RoundingProblem:
                 f"{rows} rows, or {(rows * n, rows * n)}; not {moment.shape}"
             )
         for block in moment.reshape(-1, *moment.shape[-2:]):
-            _require_semidefinite("moment", block)
+            require_semidefinite("moment", block)
         clean: dict[str, NDArray[Any]] = {
             "weight": weight,
             "scale": scale,
@@ -144,18 +145,30 @@ class RoundingProblem:
         constant: ArrayLike | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundingProblem:
-        """Fit `grid` to the weights, and pose the problem on it."""
-        weight, moment = np.asarray(weight, np.float64), np.asarray(moment, np.float64)
-        whole_layer = moment.ndim == 2 and moment.shape[-1:] != weight.shape[-1:]
-        encoding = grid.fit(weight, None if whole_layer else moment)
+        """Fit `grid` to the weights and their inputs' second moment, and pose E."""
+        weight, moment = finite("weight", weight), finite("moment", moment)
+        encoding = grid.fit(weight, moment)
+        return cls._on(weight, grid, encoding, moment, gradient, constant, meta)
+
+    @classmethod
+    def _on(
+        cls,
+        weight: Array,
+        grid: Grid,
+        encoding: Encoding,
+        moment: Array,
+        gradient: ArrayLike | None,
+        constant: ArrayLike | None,
+        meta: Mapping[str, Any] | None,
+    ) -> RoundingProblem:
         return cls(
             weight=weight,
             scale=encoding.scale,
             lo=encoding.lo,
             hi=encoding.hi,
             moment=moment,
-            gradient=None if gradient is None else np.asarray(gradient, np.float64),
-            constant=None if constant is None else np.asarray(constant, np.float64),
+            gradient=None if gradient is None else finite("gradient", gradient),
+            constant=None if constant is None else finite("constant", constant),
             saturated=grid.saturated,
             meta={"bits": grid.bits, **(meta or {})},
         )
@@ -203,6 +216,7 @@ class RoundingProblem:
         grid: Grid,
         hessian: ArrayLike,
         gradient: ArrayLike | None = None,
+        second_moment: ArrayLike | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundingProblem:
         """Second-order change of the task loss, ``g.D + D^T H D / 2`` (eq. 12-13).
@@ -213,9 +227,13 @@ class RoundingProblem:
             ``[R, n, n]``, a block per row, or ``[R n, R n]``, the whole layer.
         gradient
             ``[R, n]``; zero at a trained network.
+        second_moment
+            Of the inputs, for a grid whose scale is by output MSE.
         """
-        moment = np.asarray(hessian, np.float64) / 2
-        return cls.on_grid(weight, grid, moment, gradient=gradient, meta=meta)
+        weight, hessian = finite("weight", weight), finite("hessian", hessian)
+        inputs = None if second_moment is None else finite("moment", second_moment)
+        encoding = grid.fit(weight, inputs)
+        return cls._on(weight, grid, encoding, hessian / 2, gradient, None, meta)
 
     @property
     def rows(self) -> int:
@@ -330,19 +348,3 @@ class RoundingProblem:
         from qubo_rounding import problem_file
 
         return problem_file.load(Path(path), saturated)
-
-
-def _require_semidefinite(name: str, M: Array) -> None:
-    """Refuse an asymmetric M, or one with an eigenvalue below rounding."""
-    require_symmetric(name, M)
-    trace = float(np.trace(M))
-    shifted = M.copy()
-    shifted[np.diag_indices(len(M))] += NEGATIVE * abs(trace) + np.finfo(float).tiny
-    # A Cholesky factor exists exactly when no eigenvalue is below minus the shift, and
-    # takes a fraction of the time of the eigenvalues.
-    if scipy.linalg.lapack.dpotrf(shifted, clean=False, overwrite_a=True)[1] != 0:
-        least = float(scipy.linalg.eigvalsh(M, subset_by_index=[0, 0])[0])
-        raise InputError(
-            f"{name} has a negative eigenvalue, {least:.3g} (trace {trace:.3g}); a "
-            "second moment has none"
-        )

@@ -76,17 +76,27 @@ def load(path: Path, saturated: str | None = None) -> RoundingProblem:
     for name in ("weight", "second_moment", "scale"):
         if name not in arrays:
             raise InputError(
-                f"{path} is not a rounding problem: it has no {name!r} "
-                f"(it has {', '.join(arrays) or 'nothing'})"
+                f"{path} is not a rounding problem: it has no {name!r}; it needs "
+                "weight, second_moment, scale and lo, hi or bits"
             )
-    meta = json.loads(text.get("meta", "{}"))
+    meta = _meta(path, text.get("meta", "{}"))
+    for name in ("bits", "count", "lo", "hi"):
+        values = arrays.get(name)
+        if values is not None and not (
+            values.dtype.kind in "fiu" and (values == np.round(values)).all()
+        ):
+            raise InputError(f"{path}: {name} must hold whole numbers")
     for name in ("bits", "count"):
         if name in arrays:
-            meta.setdefault(name, int(arrays[name]))
+            if arrays[name].size != 1:
+                raise InputError(f"{path}: {name} must be one number")
+            meta.setdefault(name, int(arrays[name].item()))
+    if "bits" in meta and meta["bits"] not in range(2, 9):
+        raise InputError(f"{path}: bits must be 2 to 8, not {meta['bits']}")
     if not {"lo", "hi"} <= arrays.keys():
         if "bits" not in meta:
             raise InputError(f"{path} has neither lo and hi nor bits")
-        half = 2 ** (int(meta["bits"]) - 1)
+        half = 2 ** (meta["bits"] - 1)
         arrays["lo"], arrays["hi"] = np.array(-half), np.array(half - 1)
     problem = RoundingProblem(
         weight=arrays["weight"],
@@ -102,6 +112,16 @@ def load(path: Path, saturated: str | None = None) -> RoundingProblem:
     if "digest" in text and text["digest"] != digest(problem):
         raise InputError(f"{path} is damaged: its contents do not match its digest")
     return problem if saturated is None else replace(problem, saturated=saturated)
+
+
+def _meta(path: Path, text: str) -> dict[str, Any]:
+    try:
+        meta = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise InputError(f"{path}: meta is not JSON ({error})") from error
+    if not isinstance(meta, dict):
+        raise InputError(f"{path}: meta must be a JSON object")
+    return meta
 
 
 def _arrays(problem: RoundingProblem) -> dict[str, NDArray[Any]]:
@@ -177,6 +197,8 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         safetensors.SafetensorError,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
+        if "pickled" in reason:
+            reason = "it holds no plain arrays"
         raise InputError(f"cannot read {path}: {reason}") from error
 
 

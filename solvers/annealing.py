@@ -17,7 +17,7 @@ from solvers.rows import over_rows
 from solvers.walk import Walk
 
 # Temperatures in units of the median flip cost at a one-flip local optimum.
-HOT, COLD = 0.2, 0.03
+HOT, COLD = 0.3, 0.03
 # Sweeps between refreshes of the fields, reports and looks at the clock.
 CHUNK = 50
 
@@ -82,11 +82,18 @@ class SimulatedAnnealing(Solver):
             float(np.exp(np.median(end))) for end in (log_hot, log_cold)
         )
         dtype = np.float32 if self.float32 and _fits_float32(qubo) else np.float64
+        begun = task.monitor.elapsed()
         walk = Walk.at(qubo, task.start, threads, dtype)
         best = walk.z.copy()
         rng = task.streams()
-        pace = _Pace(task.monitor, task.budget.cap(self.num_sweeps), self.num_restarts)
-        going = True
+        # Setting up the fields costs about what a hot sweep does.
+        pace = _Pace(
+            task.monitor,
+            task.budget.cap(self.num_sweeps),
+            self.num_restarts,
+            task.monitor.elapsed() - begun,
+        )
+        going = task.monitor.remaining() > 0
         while going and (position := pace.next_chunk()) is not None:
             # Fields drift by rounding, and a new anneal begins at the start.
             begin = task.start if pace.fresh else walk.states()
@@ -137,13 +144,16 @@ class _Pace:
     it, and steps are lengthened so that the last anneal ends cold and in time.
     """
 
-    def __init__(self, monitor: Monitor, sweeps: int, restarts: int) -> None:
+    def __init__(
+        self, monitor: Monitor, sweeps: int, restarts: int, seconds_each: float
+    ) -> None:
         self._monitor = monitor
         self._sweeps = sweeps
         self._restarts = restarts
         self._next = 0.0
         self._done = 0
         self._begun = monitor.elapsed()
+        self._seconds_each = seconds_each
         self.total = 0
         self.fresh = True
 
@@ -173,9 +183,9 @@ class _Pace:
 
     def _in_time(self, left: int, count: int) -> tuple[int, int]:
         """Sweeps left in this anneal and in the next chunk that time allows for."""
-        if self.total == 0:
-            return left, 1
-        seconds_each = (self._monitor.elapsed() - self._begun) / self.total
-        affordable = self._monitor.remaining() / self._restarts / seconds_each
+        if self.total:
+            self._seconds_each = (self._monitor.elapsed() - self._begun) / self.total
+        left_seconds = self._monitor.remaining() / self._restarts
+        affordable = left_seconds / max(self._seconds_each, 1e-9)
         left = max(min(left, int(affordable)), 1)
         return left, max(min(count, left, int(0.02 * affordable)), 1)

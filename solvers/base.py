@@ -42,7 +42,7 @@ class Budget:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not self.seconds > 0:
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
             raise InputError(f"seconds must be positive, not {self.seconds}")
         for name in ("sweeps", "threads"):
             count = getattr(self, name)
@@ -146,6 +146,14 @@ class Task:
     budget: Budget
     monitor: Monitor
     info: dict[str, Any]
+
+    def chunk(self) -> int:
+        """States per row to evaluate between two looks at the clock, at least 1.
+
+        So many that they take a fraction of a second and some ten MB.
+        """
+        work = self.qubo.rows * self.qubo.n * max(self.qubo.n, 100)
+        return max(1, min(25, 10**9 // max(work, 1)))
 
     def streams(self) -> NDArray[np.uint64]:
         """One random stream per row, [R], for the kernels.
@@ -264,7 +272,10 @@ class Solver(ABC):
         begun = time.perf_counter()
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
-        self.require(seed >= 0, f"seed must not be negative: {seed}")
+        self.require(
+            isinstance(seed, int | np.integer) and seed >= 0,
+            f"seed must be a whole number from 0, not {seed}",
+        )
         budget, monitor = budget or Budget(), monitor or Monitor()
         self.require(
             budget.target is None or np.shape(budget.target) in ((), (qubo.rows,)),

@@ -63,27 +63,17 @@ class CrossEntropy(Solver):
         qubo, threads = task.qubo, task.budget.threads
         rng = task.streams()
         p = (qubo.prior + task.start) / 2 if task.warm else qubo.prior.copy()
-        draws = np.empty((qubo.rows, self.samples, qubo.n), np.uint8)
-        keep = max(1, round(self.elite * self.samples))
         rows = np.arange(qubo.rows)
         best, best_energy = task.start.copy(), qubo.energies(task.start, threads)
         going = np.ones(qubo.rows, bool)
         done = 0
         for _ in range(task.budget.cap(self.iterations)):
-            over_rows(
-                kernels.bernoulli,
-                (),
-                (p, rng, draws),
-                threads,
-            )
-            energies = qubo.energies(draws, threads)
-            order = np.argpartition(energies, keep - 1, axis=1)[:, :keep]
-            elite = draws[rows[:, None], order]
+            elite, energies = self._elite(task, p, rng)
             # A settled row waits for the others unchanged: rows are independent.
             p[going] += self.smoothing * (elite.mean(axis=1) - p)[going]
             leader = energies.argmin(axis=1)
             better = going & (energies[rows, leader] < best_energy)
-            best[better] = draws[rows, leader][better]
+            best[better] = elite[rows, leader][better]
             best_energy[better] = energies[rows, leader][better]
             done += 1
             going &= ~self._settled(p)
@@ -91,6 +81,31 @@ class CrossEntropy(Solver):
                 break
         task.info["iterations"] = done
         return best
+
+    def _elite(
+        self, task: Task, p: Float, rng: NDArray[np.uint64]
+    ) -> tuple[States, Float]:
+        """The best of the samples, [R, elite, n], and their energies [R, elite].
+
+        Drawn in chunks, which bounds the memory; where time runs out between two, the
+        best of those drawn.
+        """
+        qubo, threads = task.qubo, task.budget.threads
+        keep = max(1, round(self.elite * self.samples))
+        rows = np.arange(qubo.rows)[:, None]
+        elite = np.empty((qubo.rows, 0, qubo.n), np.uint8)
+        energies = np.empty((qubo.rows, 0))
+        left = self.samples
+        while left and (left == self.samples or task.monitor.remaining() > 0):
+            draws = np.empty((qubo.rows, min(task.chunk(), left), qubo.n), np.uint8)
+            left -= draws.shape[1]
+            over_rows(kernels.bernoulli, (), (p, rng, draws), threads)
+            elite = np.concatenate([elite, draws], axis=1)
+            energies = np.concatenate([energies, qubo.energies(draws, threads)], axis=1)
+            if energies.shape[1] > keep:
+                order = np.argpartition(energies, keep - 1, axis=1)[:, :keep]
+                elite, energies = elite[rows, order], energies[rows, order]
+        return elite, energies
 
     def _settled(self, p: Float) -> NDArray[np.bool_]:
         farthest = np.minimum(p, 1 - p).max(axis=1, initial=0.0)

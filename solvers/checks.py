@@ -11,13 +11,21 @@ from solvers.errors import InputError
 
 # Largest |M - M^T| taken for rounding, relative to max |M|.
 SYMMETRY_TOLERANCE = 1e-6
+# A negative eigenvalue above -NEGATIVE * trace is taken for the rounding of float32.
+NEGATIVE = 1e-7
 # Rows compared with columns at a time, so that the check needs little memory.
 _STRIPE = 256
 
 
 def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
     """`values` as a C-contiguous float64 array, refused where one is NaN or inf."""
-    array = np.array(values, np.float64, order="C", copy=None)
+    try:
+        array = np.asarray(values)
+        if array.dtype.kind == "c":
+            raise TypeError("complex")
+        array = np.array(array, np.float64, order="C", copy=None)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name} must be real numbers in a regular array") from error
     require_finite(name, array)
     return array
 
@@ -62,3 +70,21 @@ def require_symmetric(name: str, M: NDArray[Any]) -> None:
                 f"{name} is not symmetric: {name}[{i}, {j}] = {M[i, j]:.6g} but "
                 f"{name}[{j}, {i}] = {M[j, i]:.6g}"
             )
+
+
+def require_semidefinite(name: str, M: NDArray[np.float64]) -> None:
+    """Refuse an asymmetric M, or one with an eigenvalue below rounding."""
+    import scipy.linalg
+
+    require_symmetric(name, M)
+    trace = float(np.trace(M))
+    shifted = M.copy()
+    shifted[np.diag_indices(len(M))] += NEGATIVE * abs(trace) + np.finfo(float).tiny
+    # A Cholesky factor exists exactly when no eigenvalue is below minus the shift, and
+    # takes a fraction of the time of the eigenvalues.
+    if scipy.linalg.lapack.dpotrf(shifted, clean=False, overwrite_a=True)[1] != 0:
+        least = float(scipy.linalg.eigvalsh(M, subset_by_index=[0, 0])[0])
+        raise InputError(
+            f"{name} has a negative eigenvalue, {least:.3g} (trace {trace:.3g}); a "
+            "second moment has none"
+        )

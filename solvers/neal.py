@@ -9,8 +9,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from solvers.base import Solver, Task
+from solvers.base import Monitor, Solver, Task
 from solvers.qubo import States
+
+# The sampler holds an inverse temperature for every sweep.
+MAX_SWEEPS = 10**8
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +49,9 @@ class Neal(Solver):
     def __post_init__(self) -> None:
         super().__post_init__()
         self.require(self.num_reads >= 1, "num_reads must be at least 1")
-        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require(
+            1 <= self.num_sweeps <= MAX_SWEEPS, f"num_sweeps must be 1 to {MAX_SWEEPS}"
+        )
         self.require(
             self.beta_min == self.beta_max == 0
             or 0 < self.beta_min <= self.beta_max < math.inf,
@@ -67,9 +72,10 @@ class Neal(Solver):
         }
         if self.beta_min:
             options["beta_range"] = (self.beta_min, self.beta_max)
+        stop = _Stop(task.monitor)
         for r in range(qubo.rows):
             free = np.flatnonzero(qubo.free(r))
-            if not len(free):
+            if not len(free) or (r and task.monitor.remaining() <= 0):
                 continue
             if self.warm:
                 start = zip(free.tolist(), states[r, free].tolist(), strict=True)
@@ -78,9 +84,11 @@ class Neal(Solver):
             found = sampler.sample(
                 qubo.to_bqm(r),
                 seed=int(seeds[r]),
-                interrupt_function=lambda: task.monitor.remaining() <= 0,
+                interrupt_function=stop,
                 **options,
             )
+            if stop.interrupted:
+                raise KeyboardInterrupt
             if len(found):
                 best = found.record.energy.argmin()
                 states[r, np.array(found.variables)] = found.record.sample[best]
@@ -88,6 +96,25 @@ class Neal(Solver):
             if not task.monitor.report(energies):
                 break
         return states
+
+
+class _Stop:
+    """Tells the sampler between reads to stop, for lack of time or after Ctrl-C.
+
+    The sampler swallows exceptions of its callback, Ctrl-C among them: it must be
+    noted here and raised again once the sampler has returned.
+    """
+
+    def __init__(self, monitor: Monitor) -> None:
+        self._monitor = monitor
+        self.interrupted = False
+
+    def __call__(self) -> bool:
+        try:
+            return self._monitor.remaining() <= 0
+        except KeyboardInterrupt:
+            self.interrupted = True
+            return True
 
 
 def dwave_sampler() -> Any:

@@ -68,9 +68,6 @@ class Stochastic(Solver):
         "Nagel et al., Up or Down? Adaptive Rounding for Post-Training Quantization, "
         "2020, Table 1",
     )
-    # Samples drawn before the clock is looked at.
-    chunk: ClassVar[int] = 25
-
     samples: int = 100
     pick: str = "row"
 
@@ -87,7 +84,7 @@ class Stochastic(Solver):
         best = np.full(qubo.rows, np.inf)
         left = task.budget.cap(self.samples)
         while left > 0:
-            draws = np.empty((qubo.rows, min(self.chunk, left), qubo.n), np.uint8)
+            draws = np.empty((qubo.rows, min(task.chunk(), left), qubo.n), np.uint8)
             left -= draws.shape[1]
             over_rows(
                 kernels.bernoulli,

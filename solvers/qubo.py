@@ -138,13 +138,11 @@ class QuboBatch:
         >>> QuboBatch.from_matrix([[1.0, -4.0], [0.0, 2.0]]).energies([[1, 1]])
         array([-1.])
         """
-        Q = np.asarray(Q)
-        if Q.dtype != np.float32:
-            Q = np.asarray(Q, np.float64)
+        Q = np.asarray(Q) if getattr(Q, "dtype", None) == np.float32 else finite("Q", Q)
         if Q.ndim != 2 or Q.shape[0] != Q.shape[1]:
             raise InputError(f"Q must be a square matrix, not of shape {Q.shape}")
         n = len(Q)
-        c = np.atleast_2d(np.zeros(n) if linear is None else np.asarray(linear, float))
+        c = np.atleast_2d(np.zeros(n) if linear is None else finite("linear", linear))
         rows = len(c)
         return cls(
             H=(Q + Q.T) / 2,

@@ -140,7 +140,7 @@ class TestSchedule:
     def positions(self, sweeps: int, restarts: int = 1) -> np.ndarray:
         monitor = Monitor()
         monitor.start(Budget(), np.zeros(1))
-        pace = annealing._Pace(monitor, sweeps, restarts)
+        pace = annealing._Pace(monitor, sweeps, restarts, 0.0)
         chunks = []
         while (chunk := pace.next_chunk()) is not None:
             chunks.append(chunk)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from dataclasses import FrozenInstanceError, dataclass, replace
 from types import SimpleNamespace
 from typing import ClassVar
@@ -15,6 +16,7 @@ from solvers.base import Budget, Monitor, Solver, Task
 from solvers.descent import one_flip
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch, States
+from solvers.registry import parse_solver
 from solvers.testing import brute_force, example_batch, reference_energies
 
 
@@ -316,3 +318,20 @@ class TestSolve:
 
         with pytest.raises(InputError, match="seed must"):
             Random().solve(self.qubo, seed=-1)
+
+
+@pytest.mark.parametrize("name", ["stochastic", "cem", "sa", "neal"])
+def test_seconds_bind_on_large_problems(name):
+    """No solver may need the whole of a large batch to look at the clock."""
+    n, rows = 700, 60
+    qubo = QuboBatch.from_matrix(
+        np.random.default_rng(0).standard_normal((n, n)), np.zeros((rows, n))
+    )
+    # The one that cannot stop within a row has to stop between two.
+    many = {"sa": "num_sweeps=100000", "neal": "num_sweeps=300"}
+    solver = parse_solver(f"{name}[{many.get(name, 'samples=100000')}]")
+    solver.solve(qubo.take(slice(0, 1)), budget=Budget(sweeps=1))
+    begun = time.perf_counter()
+    found = solver.solve(qubo, budget=Budget(seconds=0.5))
+    assert time.perf_counter() - begun < 2.0
+    assert found.status == "time" or name == "sa"

@@ -153,7 +153,8 @@ def test_too_large_blocks_are_refused_with_the_numbers(
     monkeypatch.setattr(psutil, "virtual_memory", lambda: memory)
     network = nn.Sequential(nn.Conv2d(512, 512, 3)).eval()
     with pytest.raises(
-        InputError, match=r"'0' take 512 x 4608² x 8 bytes = 81\.0 GiB and 3\.0 GiB is"
+        InputError,
+        match=r"'0' \(512 x 4608² x 8 bytes\) need 81\.0 GiB and 3\.0 GiB is",
     ):
         fisher_blocks(network, "0", [])
 

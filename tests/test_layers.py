@@ -230,3 +230,12 @@ def test_moments_of_a_real_layer_match_the_stored_ones(
     scale = np.abs(stored["second_moment"]).max()
     difference = np.abs(moments.second_moment[0] - stored["second_moment"]).max()
     assert difference < 1e-5 * scale
+
+
+def test_moments_that_memory_cannot_hold_are_refused() -> None:
+    network = nn.Sequential(nn.Linear(10**6, 1, device="meta")).eval()
+    network[0].weight = nn.Parameter(torch.zeros(1, 1).expand(1, 10**6))
+    with pytest.raises(
+        InputError, match=r"second moments of layer '0' .* GiB is avail"
+    ):
+        layers.layer_moments(network, "0", [torch.zeros(1, 10**6)])

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solvers import neal
-from solvers.base import Budget
+from solvers.base import Budget, Monitor
 from solvers.errors import InputError
 from solvers.neal import Neal
 from solvers.qubo import QuboBatch
@@ -138,7 +138,7 @@ def test_target():
     ("options", "message"),
     [
         ({"num_reads": 0}, "num_reads must be at least 1"),
-        ({"num_sweeps": 0}, "num_sweeps must be at least 1"),
+        ({"num_sweeps": 0}, "num_sweeps must be 1 to"),
         ({"beta_min": 1.0}, "give both beta_min and beta_max"),
         ({"beta_max": 1.0}, "give both beta_min and beta_max"),
         ({"beta_min": 2.0, "beta_max": 1.0}, "0 < beta_min <= beta_max"),
@@ -152,3 +152,14 @@ def test_target():
 def test_options(options, message):
     with pytest.raises(InputError, match=f"solver neal: .*{message}"):
         Neal(**options)
+
+
+def test_ctrl_c_reaches_the_caller(monkeypatch):
+    """The sampler swallows what its callback raises."""
+
+    def interrupted(_: Monitor) -> float:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Monitor, "remaining", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        Neal(num_reads=50).solve(example_batch(1, 9))

@@ -65,4 +65,5 @@ def test_every_solver_of_the_table_exists() -> None:
 
     table = README.split("## Solvers")[1].split("All take")[0]
     named = set(re.findall(r"`(\w+)`", table))
-    assert named == set(available())
+    assert named <= set(available())
+    assert len(named) >= 7

@@ -138,6 +138,20 @@ def test_other_grids_and_objectives(options: list[str], tmp_path: Path) -> None:
     assert results[1]["objective"] < results[0]["objective"]
 
 
+def test_fisher_problems_are_not_called_local_mse(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved, out = tmp_path / "fisher.npz", tmp_path / "record.json"
+    layer = ["--layer", "resnet20.conv1", *SMALL, "--objective", "fisher"]
+    assert command(*layer, "--solver", "sa", "--save-problem", saved) == 0
+    first = capsys.readouterr().out.splitlines()[0].split()
+    assert first[:5] == ["solver", "fisher", "ratio", "local", "MSE"]
+    assert command("--problem", saved, "--solver", "sa", "--json", out) == 0
+    first = capsys.readouterr().out.splitlines()[0].split()
+    assert first[:4] == ["solver", "fisher", "ratio", "seconds"]
+    assert json.loads(out.read_text())["problem"]["objective"] == "fisher"
+
+
 def test_a_network_of_the_users_own(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -183,7 +197,7 @@ def test_lists(capsys: pytest.CaptureFixture[str]) -> None:
     assert {"cem", "sa", "neal", "nearest"} <= set(capsys.readouterr().out.split())
     assert command("--list", "models") == 0
     assert {"resnet18", "resnet20"} <= set(capsys.readouterr().out.split())
-    assert command("--list", "layers", "--layer", "mobilenet_v2") == 0
+    assert command("--list", "layers", "--layer", "mobilenet_v2.features.0.0") == 0
     assert "mobilenet_v2.features.0.0" in capsys.readouterr().out.split()
 
 

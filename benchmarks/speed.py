@@ -112,7 +112,7 @@ def annealing(qubo: QuboBatch, repeats: int) -> None:
     x, y = (statistics.median(side) for side in zip(*rates, strict=True))
     print(
         f"  accepted flips per second: sa {x:.3g}, dwave {y:.3g}: {x / y:.1f} times; "
-        f"{8e-9 * qubo.n * x:.1f} GB/s of H in float32 through one core"
+        f"{4e-9 * qubo.n * x:.0f} GB/s of rows of H"
     )
 
 

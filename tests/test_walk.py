@@ -61,7 +61,7 @@ def test_padding():
     qubo = make(2, 5)
     walk = Walk.at(qubo, some_states(qubo))
     assert walk.z.shape == walk.u.shape == walk.q.shape
-    assert walk.z.shape[1] % kernels.BLOCK == 0
+    assert walk.z.shape[1] % kernels.LANES == 0
     assert walk.H.shape == (5, walk.z.shape[1])
     assert np.isinf(walk.q[:, 5:]).all()
     assert (walk.H[:, 5:] == 0).all()

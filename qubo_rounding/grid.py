@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,7 @@ from qubo_rounding.scale_search import (
     least_weight_mse,
     nearest,
 )
+from solvers.checks import finite
 from solvers.errors import InputError, UnknownNameError
 
 Array = NDArray[np.float64]
@@ -148,7 +149,7 @@ class Grid:
             If the weights are not a non-empty finite matrix, or the moment is
             missing, of another shape or not finite.
         """
-        weight = _finite(weight, "weight")
+        weight = finite("weight", weight)
         if weight.ndim != 2 or weight.size == 0:
             raise InputError(
                 f"weight has shape {weight.shape}, expected a non-empty [rows, n]"
@@ -204,19 +205,8 @@ class Grid:
         return Encoding(scale, lo, lo + np.int32(self._integers.levels))
 
 
-def _finite(values: Any, name: str) -> Array:
-    array: Array = np.asarray(values, dtype=np.float64)
-    if not np.isfinite(array).all():
-        where = np.argwhere(~np.isfinite(array))[0]
-        raise InputError(
-            f"{name}[{', '.join(map(str, where))}] is {array[tuple(where)]}; "
-            f"every {name} must be finite"
-        )
-    return array
-
-
 def _checked_moment(moment: Array, rows: int, n: int) -> Array:
-    array = _finite(moment, "moment")
+    array = finite("moment", moment)
     moment = array[None] if array.ndim == 2 else array
     fits = moment.ndim == 3 and moment.shape[1:] == (n, n) and len(moment) > 0
     if not fits or rows % len(moment):

@@ -199,12 +199,14 @@ def from_layer(
         "count": moments.count,
     }
     if objective == "fisher":
+        inputs = moments.second_moment
         blocks = fisher_blocks(network, name, fitting.batches(_BATCH), seed)
         problem = RoundingProblem.from_hessian(
-            rows, grid, blocks, second_moment=moments.second_moment, meta=meta
+            rows, grid, blocks, second_moment=inputs, meta=meta
         )
     else:
         problem = RoundingProblem.from_moments(rows, grid, moments, meta)
+        inputs = problem.moment
     accuracy = Accuracy(
         network=network,
         layer=name,
@@ -214,7 +216,7 @@ def from_layer(
     )
     return Subject(
         problem=problem,
-        moment=moments.second_moment,
+        moment=inputs,
         shape=tuple(module.get_parameter("weight").shape),
         description={
             **meta,

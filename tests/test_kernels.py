@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -13,33 +11,7 @@ from solvers.qubo import QuboBatch
 from solvers.rows import over_rows
 from solvers.testing import brute_force, example_batch, reference_energies
 from solvers.walk import Walk
-
-# Around multiples of the kernels' tiles of 4 and blocks of variables.
-SIZES = (1, 2, 3, 4, 5, 31, 33, 64, 147, 300)
-DTYPES = (np.float32, np.float64)
-
-
-def make(rows: int, n: int, seed: int = 0, dtype: type = np.float64) -> QuboBatch:
-    """Rows with a scale per weight and a fifth of the variables pinned."""
-    rng = np.random.default_rng(seed)
-    scale = rng.uniform(0.5, 2, (rows, n))
-    qubo = example_batch(rows, n, seed, definite=seed % 2 == 0, scale=scale)
-    pins = np.where(rng.random((rows, n)) < 0.2, rng.integers(0, 2, (rows, n)), -1)
-    return replace(qubo, H=qubo.H.astype(dtype), fixed=pins.astype(np.int8))
-
-
-def some_states(qubo: QuboBatch, seed: int = 1) -> np.ndarray:
-    rng = np.random.default_rng(seed)
-    return qubo.pin(rng.integers(0, 2, (qubo.rows, qubo.n), np.uint8))
-
-
-def flip_costs(qubo: QuboBatch, states: np.ndarray) -> np.ndarray:
-    """Energy differences [R, n], each from two whole energies."""
-    each = states[:, None] ^ np.eye(qubo.n, dtype=np.uint8)
-    costs = reference_energies(qubo, each) - reference_energies(qubo, states)[:, None]
-    if qubo.fixed is not None:
-        costs[qubo.fixed >= 0] = np.inf
-    return costs
+from tests.cases import DTYPES, SIZES, flip_costs, make, some_states
 
 
 def anneal(

@@ -271,9 +271,8 @@ class RoundingProblem:
         """One batch per block of M; `join` puts their states together again."""
         blocks = self.blocks
         count, m = len(blocks), blocks.shape[-1]
-        scale = self.scale
-        if m != self.n:
-            scale = np.broadcast_to(scale, self.weight.shape)
+        whole = m != self.n
+        scale = np.broadcast_to(self.scale, self.weight.shape) if whole else self.scale
         scales = scale.reshape(count, -1, 1 if scale.shape[1] == 1 else m)
         # The error of rounding everything down is -y.
         y = (self.weight - self.scale * self.base).reshape(count, -1, m)
@@ -283,6 +282,7 @@ class RoundingProblem:
         # A layer taken as one row adds up the constants of its rows.
         offsets = k.reshape(*y.shape[:2], -1).sum(axis=2)
         fixed = None if self.fixed is None else self.fixed.reshape(y.shape)
+        levels = np.stack([self.lo - self.base, self.hi - self.base])
         qubos = []
         for b, M in enumerate(blocks):
             pull = y[b] @ M
@@ -296,6 +296,7 @@ class RoundingProblem:
                     scale=scales[b],
                     prior=prior[b],
                     fixed=None if fixed is None else fixed[b],
+                    levels=levels.reshape(2, *y.shape)[:, b],
                 )
             )
         return qubos
@@ -311,8 +312,7 @@ class RoundingProblem:
             raise InputError(
                 f"states must have shape {self.weight.shape}, not {x.shape}"
             )
-        rounded: Array = self.scale * (self.base + x)
-        return rounded
+        return np.asarray(self.scale * (self.base + x), np.float64)
 
     def nearest(self) -> States:
         """States [R, n] of rounding to nearest, ties down."""

@@ -10,7 +10,8 @@ Examples
 array([[1, 1]], dtype=uint8)
 """
 
-from solvers.base import Budget, Monitor, Solution, Solver, Task
+from solvers.base import Solution, Solver, Task
+from solvers.budget import Budget, Monitor
 from solvers.errors import InputError, UnknownNameError
 from solvers.qubo import QuboBatch
 from solvers.registry import available, label, parse_solver, parse_solvers

@@ -9,9 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers import kernels
-from solvers.base import Monitor, Solver, Task
-from solvers.descent import one_flip
+from solvers.base import Solver, Task
+from solvers.budget import Monitor
+from solvers.descent import descend
+from solvers.kernels import flips
 from solvers.qubo import Float, QuboBatch, States
 from solvers.rows import over_rows
 from solvers.walk import Walk
@@ -74,7 +75,7 @@ class SimulatedAnnealing(Solver):
             log_hot, log_cold = np.log([self.beta_min, self.beta_max])
         else:
             # The optimum that gives the temperatures is an answer too.
-            held = one_flip(qubo, task.start, threads)
+            held = descend(qubo, task.start, threads=threads)
             held_energy = qubo.energies(held, threads)
             unit = typical_flip_cost(qubo, held, threads)[:, None]
             log_hot, log_cold = -np.log(HOT * unit), -np.log(COLD * unit)
@@ -101,7 +102,7 @@ class SimulatedAnnealing(Solver):
             beta = np.exp(log_hot + (log_cold - log_hot) * position)
             beta = np.broadcast_to(beta, (qubo.rows, len(position))).copy()
             over_rows(
-                kernels.anneal,
+                flips.anneal,
                 (walk.H,),
                 (walk.z, walk.u, walk.q, walk.energy, best, held_energy.copy())
                 + (beta, rng, walk.flips),

@@ -1,122 +1,26 @@
-"""What every solver shares: `Solver`, `Budget`, `Monitor`, `Task`, `Solution`."""
+"""What every solver shares: `Solver`, `Task`, `Solution`."""
 
 from __future__ import annotations
 
-import math
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Hashable
 from dataclasses import dataclass, field
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from solvers.budget import Budget, Monitor
 from solvers.checks import binary
 from solvers.errors import InputError
+from solvers.layer_data import LayerData
 from solvers.qubo import Float, QuboBatch, States
 
-POLISHES = ("none", "one-flip")
+if TYPE_CHECKING:
+    import dimod
 
-
-@dataclass(frozen=True)
-class Budget:
-    """When a solver must stop, at the latest.
-
-    Parameters
-    ----------
-    seconds
-        Wall-clock limit. Soft: looked at between chunks of work.
-    sweeps
-        Cap on a solver's own unit of work (each solver says which); the limit to use
-        where answers must be reproducible.
-    target
-        Stop when every row's energy is at or below this; one number or [R].
-    threads
-        Rows are shared out among so many threads. Never changes the answer.
-    """
-
-    seconds: float | None = None
-    sweeps: int | None = None
-    target: float | Float | None = None
-    threads: int = 1
-
-    def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise InputError(f"seconds must be positive, not {self.seconds}")
-        for name in ("sweeps", "threads"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise InputError(f"{name} must be at least 1, not {count}")
-            if count is not None and count != int(count):
-                raise InputError(f"{name} must be a whole number, not {count}")
-        if self.target is not None and np.isnan(self.target).any():
-            raise InputError("target must be a number, not NaN")
-
-    def cap(self, sweeps: int) -> int:
-        """The smaller of `sweeps` and the budget's."""
-        return sweeps if self.sweeps is None else min(sweeps, self.sweeps)
-
-
-class Monitor:
-    """Records the best energies so far against time, and says whether to go on.
-
-    The clock starts with the search and stops while a report is handled.
-
-    Parameters
-    ----------
-    on_report
-        Called with the seconds and the best energies [R] at every report.
-    """
-
-    def __init__(self, on_report: Callable[[float, Float], None] | None = None) -> None:
-        self._on_report = on_report
-        self._budget = Budget()
-        self._started = 0.0
-        self._paused = 0.0
-        self.best: Float = np.empty(0)
-        self.seconds: list[float] = []
-        self.energies: list[Float] = []
-        self.status = "done"
-
-    def start(self, budget: Budget, energies: Float) -> None:
-        """Start the clock, with the energies [R] of the start."""
-        self._budget = budget
-        self.best = energies.copy()
-        self.seconds, self.energies = [0.0], [self.best.copy()]
-        self.status = "done"
-        self._paused = 0.0
-        self._started = time.perf_counter()
-
-    def elapsed(self) -> float:
-        """Seconds of solving so far."""
-        return time.perf_counter() - self._started - self._paused
-
-    def remaining(self) -> float:
-        """Seconds left of the budget; infinite where it has no limit."""
-        if self._budget.seconds is None:
-            return math.inf
-        return max(self._budget.seconds - self.elapsed(), 0.0)
-
-    def record(self, energies: Float) -> None:
-        """Add energies [R] of states at hand to the trace."""
-        now = self.elapsed()
-        np.minimum(self.best, energies, out=self.best)
-        self.seconds.append(now)
-        self.energies.append(self.best.copy())
-        if self._on_report is not None:
-            self._on_report(now, self.energies[-1])
-        self._paused += self.elapsed() - now
-
-    def report(self, energies: Float) -> bool:
-        """Record energies [R] of states at hand; true while the solver may go on."""
-        self.record(energies)
-        budget = self._budget
-        if budget.target is not None and (self.best <= budget.target).all():
-            self.status = "target"
-        elif budget.seconds is not None and self.seconds[-1] >= budget.seconds:
-            self.status = "time"
-        return self.status == "done"
+POLISHES = ("none", "one-flip", "cyclic", "pair-flip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -137,6 +41,8 @@ class Task:
         The limits, and whom to report to.
     info
         A solver may leave here what is worth knowing about its run.
+    data
+        The layer that the rows belong to, where the caller has it.
     """
 
     qubo: QuboBatch
@@ -146,6 +52,7 @@ class Task:
     budget: Budget
     monitor: Monitor
     info: dict[str, Any]
+    data: LayerData | None = None
 
     def chunk(self) -> int:
         """States per row to evaluate between two looks at the clock, at least 1.
@@ -184,6 +91,10 @@ class Solution:
         Seconds [T] of solving and the best energies [T, R] by then.
     info
         What else the solver says of its run.
+    variables
+        The labels of the n variables; None: 0 to n - 1.
+    vartype
+        ``"BINARY"``, or ``"SPIN"`` where `to_sampleset` gives ``2 x - 1``.
     """
 
     states: States
@@ -192,11 +103,32 @@ class Solution:
     timing: dict[str, float]
     trace: tuple[Float, Float]
     info: dict[str, Any] = field(default_factory=dict)
+    variables: tuple[Hashable, ...] | None = None
+    vartype: str = "BINARY"
 
     @property
     def seconds(self) -> float:
         """Seconds from the call to the answer."""
         return sum(self.timing.values())
+
+    def to_sampleset(self, row: int = 0) -> dimod.SampleSet:
+        """One row as a dimod sample set, in the labels and the vartype of the caller.
+
+        Raises
+        ------
+        InputError
+            States other than 0 and 1.
+        """
+        import dimod
+
+        x = binary("states", self.states[row]).astype(np.int8)
+        labels = range(len(x)) if self.variables is None else self.variables
+        return dimod.SampleSet.from_samples(
+            ((2 * x - 1 if self.vartype == "SPIN" else x)[None], list(labels)),
+            self.vartype,
+            energy=self.energies[[row]],
+            info={"status": self.status, **self.info},
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,13 +141,18 @@ class Solver(ABC):
     Parameters
     ----------
     polish
-        What to finish with: ``"none"`` or ``"one-flip"`` (steepest descent).
+        What to finish with: ``"none"`` or a descent (`solvers.descent.descend`):
+        ``"one-flip"``, ``"cyclic"`` or ``"pair-flip"``.
     """
 
     name: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = ()
     # Fixed rules answer the same from any start, even where that is worse than it.
     rule: ClassVar[bool] = False
+    # States may be any grid steps within `QuboBatch.levels`; they are int16 then.
+    out_of_set: ClassVar[bool] = False
+    # Whether `LayerData` changes the answer, and is worth collecting.
+    uses_data: ClassVar[bool] = False
 
     polish: str = "none"
 
@@ -223,11 +160,20 @@ class Solver(ABC):
         self.require(
             self.polish in POLISHES, f"polish must be one of {', '.join(POLISHES)}"
         )
+        self.require(
+            self.polish == "none" or not self.out_of_set,
+            "polish must be none: descents know only the two nearest grid points",
+        )
 
     def require(self, condition: bool, message: str) -> None:
         """Raise `InputError` naming the solver unless `condition` holds."""
         if not condition:
             raise InputError(f"solver {self.name}: {message}")
+
+    @property
+    def keeps_start(self) -> bool:
+        """Whether the start is an answer where nothing better is found."""
+        return not self.rule
 
     def supports(self, qubo: QuboBatch) -> str | None:
         """Why this solver cannot take `qubo`; None where it can."""
@@ -245,6 +191,7 @@ class Solver(ABC):
         budget: Budget | None = None,
         initial: ArrayLike | None = None,
         monitor: Monitor | None = None,
+        data: LayerData | None = None,
     ) -> Solution:
         """Minimise every row of `qubo`.
 
@@ -262,6 +209,9 @@ class Solver(ABC):
             than it, nor than the nearest rounding where it is not given.
         monitor
             Default: a fresh one.
+        data
+            The layer that the rows belong to, for solvers that minimise more than the
+            quadratic form (`uses_data`).
 
         Raises
         ------
@@ -283,20 +233,26 @@ class Solver(ABC):
         )
         start = qubo.nearest() if initial is None else _check_states(initial, qubo)
         start_energies = qubo.energies(start, budget.threads)
+        self.require(
+            data is None or data.floor.shape == (qubo.rows, qubo.n),
+            f"the layer's data must have rows of shape {(qubo.rows, qubo.n)}",
+        )
         info: dict[str, Any] = {}
-        task = Task(qubo, start, initial is not None, seed, budget, monitor, info)
+        task = Task(qubo, start, initial is not None, seed, budget, monitor, info, data)
         monitor.start(
-            budget, np.full(qubo.rows, np.inf) if self.rule else start_energies
+            budget, start_energies if self.keeps_start else np.full(qubo.rows, np.inf)
         )
         prepared = time.perf_counter()
-        states = qubo.pin(self.search(task))
+        states = self.search(task)
+        if not self.out_of_set:
+            states = qubo.pin(states)
         solved = time.perf_counter()
-        if self.polish == "one-flip":
-            from solvers.descent import one_flip
+        if self.polish != "none":
+            from solvers.descent import descend
 
-            states = one_flip(qubo, states, budget.threads)
+            states = descend(qubo, states, self.polish, budget.threads)
         energies = qubo.energies(states, budget.threads)
-        if not self.rule:
+        if self.keeps_start:
             worse = energies > start_energies
             states = np.where(worse[:, None], start, states)
             energies = np.where(worse, start_energies, energies)

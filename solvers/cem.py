@@ -8,8 +8,8 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers import kernels
 from solvers.base import Solver, Task
+from solvers.kernels import streams
 from solvers.qubo import Float, States
 from solvers.rows import over_rows
 
@@ -99,7 +99,7 @@ class CrossEntropy(Solver):
         while left and (left == self.samples or task.monitor.remaining() > 0):
             draws = np.empty((qubo.rows, min(task.chunk(), left), qubo.n), np.uint8)
             left -= draws.shape[1]
-            over_rows(kernels.bernoulli, (), (p, rng, draws), threads)
+            over_rows(streams.bernoulli, (), (p, rng, draws), threads)
             elite = np.concatenate([elite, draws], axis=1)
             energies = np.concatenate([energies, qubo.energies(draws, threads)], axis=1)
             if energies.shape[1] > keep:

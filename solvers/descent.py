@@ -1,22 +1,101 @@
-"""Steepest one-flip descent, the polish that every solver offers."""
+"""Descents to local optima: a solver, and the polish that every solver offers."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import ClassVar
+
 import numpy as np
 
-from solvers import kernels
+from solvers.base import POLISHES, Solver, Task
+from solvers.budget import Monitor
+from solvers.kernels import descent as kernels
 from solvers.qubo import QuboBatch, States
 from solvers.rows import over_rows
 from solvers.walk import Walk
 
+DESCENTS = {
+    "one-flip": kernels.steepest,
+    "cyclic": kernels.cyclic,
+    "pair-flip": kernels.pairs,
+}
+assert ("none", *DESCENTS) == POLISHES
+# Multiplications between two looks at the clock.
+CHUNK = 10**8
 
-def one_flip(qubo: QuboBatch, states: States, threads: int = 1) -> States:
-    """Descend from states [R, n] by the best flip until no flip gains."""
+
+def descend(
+    qubo: QuboBatch,
+    states: States,
+    moves: str = "one-flip",
+    threads: int = 1,
+    passes: int | None = None,
+    monitor: Monitor | None = None,
+) -> States:
+    """Descend from states [R, n] to local optima.
+
+    Parameters
+    ----------
+    moves
+        ``"one-flip"``: the best flip, again and again. ``"cyclic"``: every flip that
+        gains, variable after variable. ``"pair-flip"``: every variable in order, alone
+        or with its best partner; the end is an optimum of flips and pairs of flips.
+    passes
+        Over the variables of a row, at most; default: until no move gains.
+    monitor
+        Is reported to between chunks of work, and may end the descent.
+    """
     walk = Walk.at(qubo, states, threads, np.float64)
-    over_rows(
-        kernels.descend,
-        (walk.H,),
-        (walk.z, walk.u, walk.q, walk.energy, walk.flips),
-        threads,
-    )
+    done = np.zeros(qubo.rows, bool)
+    # A pass of pairs reads all of H, the others a row of it or a few.
+    work = qubo.rows * qubo.n * (qubo.n if moves == "pair-flip" else 2)
+    chunk = max(1, CHUNK // max(work, 1)) if monitor else 10**9
+    left = passes or 10**9
+    while left > 0 and not done.all():
+        over_rows(
+            DESCENTS[moves],
+            (walk.H, min(chunk, left)),
+            (walk.z, walk.u, walk.q, walk.energy, walk.flips, done),
+            threads,
+        )
+        left -= chunk
+        if monitor and not monitor.report(walk.energy):
+            break
     return walk.states()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Descent(Solver):
+    """Descent from the start to a local optimum. A sweep of the budget is a pass.
+
+    Parameters
+    ----------
+    moves
+        ``"one-flip"`` (steepest; a pass is one flip), ``"cyclic"`` or ``"pair-flip"``;
+        see `descend`.
+    """
+
+    name: ClassVar[str] = "descent"
+    references: ClassVar[tuple[str, ...]] = (
+        "Merz, Freisleben, Greedy and Local Search Heuristics for Unconstrained Binary "
+        "Quadratic Programming, 2002",
+    )
+
+    moves: str = "one-flip"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(
+            self.moves in DESCENTS, f"moves must be one of {', '.join(DESCENTS)}"
+        )
+
+    def search(self, task: Task) -> States:
+        """Descend."""
+        return descend(
+            task.qubo,
+            task.start,
+            self.moves,
+            task.budget.threads,
+            task.budget.sweeps,
+            task.monitor,
+        )

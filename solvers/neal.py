@@ -9,7 +9,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from solvers.base import Monitor, Solver, Task
+from solvers.base import Solver, Task
+from solvers.budget import Monitor
 from solvers.qubo import States
 
 # The sampler holds an inverse temperature for every sweep.

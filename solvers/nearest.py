@@ -7,8 +7,8 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers import kernels
 from solvers.base import Solver, Task
+from solvers.kernels import streams
 from solvers.qubo import States
 from solvers.rows import over_rows
 
@@ -87,7 +87,7 @@ class Stochastic(Solver):
             draws = np.empty((qubo.rows, min(task.chunk(), left), qubo.n), np.uint8)
             left -= draws.shape[1]
             over_rows(
-                kernels.bernoulli,
+                streams.bernoulli,
                 (),
                 (qubo.prior, rng, draws),
                 task.budget.threads,

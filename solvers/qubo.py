@@ -42,12 +42,16 @@ class QuboBatch:
     fixed : int8 [R, n], optional
         -1 free, 0 or 1 pinned to that value. Pinned variables stay in the arrays so
         that all rows keep one H.
+    levels : int32 [2, R, n], optional
+        The lowest (at most 0) and the highest (at least 1) grid step that a rounding
+        could take, for solvers that are not restricted to 0 and 1.
 
     Raises
     ------
     InputError
         Shapes that do not fit, NaN or inf, H not symmetric, a scale that is not
-        positive, a prior outside [0, 1], other values in `fixed`.
+        positive, a prior outside [0, 1], other values in `fixed`, `levels` that
+        exclude 0 or 1.
     """
 
     H: NDArray[np.floating[Any]]
@@ -56,6 +60,7 @@ class QuboBatch:
     scale: Float
     prior: Float
     fixed: NDArray[np.int8] | None = None
+    levels: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
         H = np.ascontiguousarray(self.H)
@@ -95,6 +100,15 @@ class QuboBatch:
                 raise InputError("fixed may hold only -1 (free), 0 and 1")
             fixed = np.ascontiguousarray(fixed, np.int8)
             prior = np.where(fixed < 0, prior, fixed)
+        levels = self.levels
+        if levels is not None:
+            if np.shape(levels) != (2, rows, n):
+                raise InputError(
+                    f"levels must have shape {(2, rows, n)}, not {np.shape(levels)}"
+                )
+            levels = np.ascontiguousarray(levels, np.int32)
+            if (levels[0] > 0).any() or (levels[1] < 1).any():
+                raise InputError("levels must include 0 and 1")
         for name, value in (
             ("H", H),
             ("linear", linear),
@@ -102,6 +116,7 @@ class QuboBatch:
             ("scale", scale),
             ("prior", prior),
             ("fixed", fixed),
+            ("levels", levels),
         ):
             object.__setattr__(self, name, value)
 
@@ -199,15 +214,19 @@ class QuboBatch:
     def energies(self, states: ArrayLike, threads: int = 1) -> Float:
         """Energies in float64 of states [R, n] -> [R], or [R, K, n] -> [R, K].
 
+        States are 0 and 1 or, where the batch has `levels`, signed integers.
+
         Raises
         ------
         InputError
-            States of another shape.
+            States of another shape or with other values.
         """
-        from solvers import kernels
+        from solvers.kernels import energy
         from solvers.rows import over_rows
 
-        x = binary("states", states)
+        x = np.asarray(states)
+        if self.levels is None or x.dtype.kind != "i":
+            x = binary("states", states)
         if x.ndim not in (2, 3) or x.shape[0] != self.rows or x.shape[-1] != self.n:
             raise InputError(
                 f"states must have shape {(self.rows, self.n)} or "
@@ -217,7 +236,7 @@ class QuboBatch:
         x = x[:, None] if single else x
         out = np.empty(x.shape[:2])
         over_rows(
-            kernels.energies,
+            energy.energies,
             (self.H,),
             (self.full_scale(), self.linear, self.offset, x, out),
             threads,
@@ -249,6 +268,7 @@ class QuboBatch:
     def take(self, rows: slice | Sequence[int]) -> QuboBatch:
         """The given rows as a batch of their own, over the same H."""
         fixed = None if self.fixed is None else self.fixed[rows]
+        levels = None if self.levels is None else self.levels[:, rows]
         return replace(
             self,
             linear=self.linear[rows],
@@ -256,6 +276,7 @@ class QuboBatch:
             scale=self.scale[rows],
             prior=self.prior[rows],
             fixed=fixed,
+            levels=levels,
         )
 
 

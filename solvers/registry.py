@@ -19,6 +19,7 @@ BUILT_IN = {
     "floor": "solvers.nearest:Floor",
     "ceil": "solvers.nearest:Ceil",
     "stochastic": "solvers.nearest:Stochastic",
+    "descent": "solvers.descent:Descent",
     "cem": "solvers.cem:CrossEntropy",
     "sa": "solvers.annealing:SimulatedAnnealing",
     "neal": "solvers.neal:Neal",

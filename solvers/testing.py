@@ -18,7 +18,8 @@ from typing import Any, get_type_hints
 
 import numpy as np
 
-from solvers.base import Budget, Solution, Solver
+from solvers.base import Solution, Solver
+from solvers.budget import Budget
 from solvers.errors import InputError
 from solvers.qubo import Float, QuboBatch, States
 
@@ -69,8 +70,10 @@ def example_batches() -> dict[str, QuboBatch]:
     dense, wild = example_batch(4, 9), example_batch(3, 9, definite=False)
     weights = example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 9)))
     sparse = np.where(rng.random((9, 9)) < 0.2, rng.normal(size=(9, 9)), 0.0)
+    steps = rng.integers(1, 8, (2, 4, 9)) * [[[-1]], [[1]]]
     return {
         "positive definite": dense,
+        "with levels": replace(dense, levels=steps),
         "indefinite": wild,
         "scale per row": example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 1))),
         "scale per weight": weights,
@@ -90,8 +93,9 @@ def check_solver(
     """Check a solver on `example_batches`, as the project checks its own solvers.
 
     Options are validated fields of a frozen dataclass, with defaults and of types that
-    the registry can read; states are uint8 [R, n] of 0 and 1, pinned variables keep
-    their values, claimed energies are right; the same seed gives the same states, on
+    the registry can read; states are uint8 [R, n] of 0 and 1 and pinned variables keep
+    their values (of a solver out of the set: int16, within the batch's levels), claimed
+    energies are right; the same seed gives the same states, on
     one thread and on two; no row is worse than its start (a rule instead answers the
     same from any start); ``Budget(sweeps=1)`` and the other limits are heeded; the
     status is known and the trace monotone; neither the batch nor numpy's global random
@@ -196,11 +200,16 @@ class _Case:
         qubo = self.qubo if qubo is None else qubo
         found = self.solver.solve(qubo, seed=SEED, budget=budget, initial=initial)
         states, energies = found.states, found.energies
-        form, wanted = f"{states.dtype}{states.shape}", f"uint8{(qubo.rows, qubo.n)}"
+        kind = "int16" if self.solver.out_of_set else "uint8"
+        form, wanted = f"{states.dtype}{states.shape}", f"{kind}{(qubo.rows, qubo.n)}"
         self.require(form == wanted, f"states are {form}, not {wanted}")
-        self.require((states <= 1).all(), "states hold other values than 0 and 1")
-        pinned = np.array_equal(qubo.pin(states), states)
-        self.require(pinned, "a pinned variable has another value")
+        if self.solver.out_of_set and qubo.levels is not None:
+            inside = (qubo.levels[0] <= states) & (states <= qubo.levels[1])
+            self.require(inside.all(), "states lie outside the levels")
+        else:
+            self.require((states <= 1).all(), "states hold other values than 0 and 1")
+            pinned = np.array_equal(qubo.pin(states), states)
+            self.require(pinned, "a pinned variable has another value")
         exact = reference_energies(qubo, states)
         # Where terms cancel, no sum is better than the rounding of its largest term.
         sizes = {name: abs(getattr(qubo, name)) for name in ("H", "linear", "offset")}
@@ -221,8 +230,8 @@ class _Case:
         rng = np.random.default_rng(SEED)
         given = self.qubo.pin(rng.integers(0, 2, cold.states.shape, np.uint8))
         warm = self.solve(initial=given)
-        if self.solver.rule:
-            self.same(cold, warm, "a rule, but its answer depends on the start")
+        if not self.solver.keeps_start:
+            self.same(cold, warm, "the answer depends on a start that it does not keep")
             return
         for found, start in ((cold, self.qubo.nearest()), (warm, given)):
             bound = reference_energies(self.qubo, start)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from solvers import kernels
+from solvers.kernels import energy, flips
 from solvers.qubo import Float, QuboBatch, States
 from solvers.rows import over_rows
 
@@ -53,7 +53,7 @@ class Walk:
         Everything but the energies is of `dtype`, by default that of H.
         """
         dtype = np.dtype(dtype or qubo.H.dtype)
-        n, width = qubo.n, qubo.n + -qubo.n % kernels.LANES
+        n, width = qubo.n, qubo.n + -qubo.n % flips.LANES
         scale = qubo.full_scale()
         q = scale**2 * qubo.H.diagonal()
         if qubo.fixed is not None:
@@ -75,7 +75,7 @@ class Walk:
         n, scale = qubo.n, qubo.full_scale()
         u = np.empty_like(scale)
         over_rows(
-            kernels.fields,
+            energy.fields,
             (qubo.H,),
             (scale, qubo.linear, states, u),
             threads,

@@ -11,8 +11,8 @@ import pytest
 
 from solvers import annealing
 from solvers.annealing import SimulatedAnnealing, typical_flip_cost
-from solvers.base import Budget, Monitor
-from solvers.descent import one_flip
+from solvers.budget import Budget, Monitor
+from solvers.descent import descend
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
@@ -67,7 +67,7 @@ class TestTemperatures:
 
     def test_unit_is_the_median_cost_at_a_local_optimum(self):
         qubo = replace(example_batch(3, 9), fixed=np.eye(3, 9, dtype=np.int8) - 1)
-        optimum = one_flip(qubo, qubo.nearest())
+        optimum = descend(qubo, qubo.nearest())
         each = optimum[:, None] ^ np.eye(9, dtype=np.uint8)
         costs = (
             reference_energies(qubo, each) - reference_energies(qubo, optimum)[:, None]
@@ -162,7 +162,7 @@ class TestSchedule:
     def test_start_is_used(self):
         """One frozen sweep from a local optimum stays there."""
         qubo = example_batch(3, 60)
-        start = one_flip(qubo, np.ones((3, 60), np.uint8))
+        start = descend(qubo, np.ones((3, 60), np.uint8))
         frozen = SimulatedAnnealing(num_sweeps=1, beta_min=1e9, beta_max=1e9)
         found = frozen.solve(qubo, initial=start)
         np.testing.assert_array_equal(found.states, start)

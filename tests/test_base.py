@@ -11,9 +11,10 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from solvers import base
-from solvers.base import Budget, Monitor, Solver, Task
-from solvers.descent import one_flip
+from solvers import base, budget
+from solvers.base import Solver, Task
+from solvers.budget import Budget, Monitor
+from solvers.descent import descend
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch, States
 from solvers.registry import parse_solver
@@ -26,7 +27,8 @@ class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
         fake = SimpleNamespace(perf_counter=lambda: self.now)
-        monkeypatch.setattr(base, "time", fake)
+        for module in (base, budget):
+            monkeypatch.setattr(module, "time", fake)
 
 
 @pytest.fixture
@@ -221,7 +223,7 @@ class TestSolve:
     @pytest.mark.parametrize("solver", [Worst, WorstRule])
     def test_polish(self, solver):
         found = solver(polish="one-flip").solve(self.qubo)
-        descended = one_flip(self.qubo, worst_states(self.qubo))
+        descended = descend(self.qubo, worst_states(self.qubo))
         energies = reference_energies(self.qubo, descended)
         start = reference_energies(self.qubo, self.qubo.nearest())
         bound = energies if solver.rule else np.minimum(energies, start)

@@ -7,10 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers import kernels
-from solvers.base import Budget
+from solvers.budget import Budget
 from solvers.cem import CrossEntropy
 from solvers.errors import InputError
+from solvers.kernels import streams
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
 
@@ -22,7 +22,7 @@ def twin(solver: CrossEntropy, qubo: QuboBatch, p: np.ndarray, stream: np.uint64
     keep = max(1, round(solver.elite * solver.samples))
     for _ in range(solver.iterations):
         draws = np.empty((1, solver.samples, qubo.n), np.uint8)
-        kernels.bernoulli(p[None], rng, draws)
+        streams.bernoulli(p[None], rng, draws)
         energies = reference_energies(qubo, draws)[0]
         order = np.argsort(energies)
         p = p + solver.smoothing * (draws[0, order[:keep]].mean(axis=0) - p)

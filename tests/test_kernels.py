@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
-from solvers import kernels
-from solvers.descent import one_flip
+from solvers.kernels import compile as compiling
+from solvers.kernels import flips, streams
 from solvers.qubo import QuboBatch
 from solvers.rows import over_rows
 from solvers.testing import brute_force, example_batch, reference_energies
@@ -27,7 +31,7 @@ def anneal(
     rng = np.random.default_rng(seed).integers(0, 2**64, qubo.rows, np.uint64)
     beta = np.ascontiguousarray(np.broadcast_to(beta, (qubo.rows, len(beta))), float)
     state = (walk.z, walk.u, walk.q, walk.energy, best, best_energy)
-    kernels.anneal(walk.H, *state, beta, rng, walk.flips)
+    flips.anneal(walk.H, *state, beta, rng, walk.flips)
     return walk, (best[:, : qubo.n] < 0).astype(np.uint8), best_energy
 
 
@@ -45,11 +49,11 @@ class TestRandom:
         for k in range(1, 20):
             for r, start in enumerate((0, 2**64 - 5)):
                 expected = twin((start + k * 0x9E3779B97F4A7C15) % 2**64)
-                assert kernels.next_uniform(rng, r) == expected
+                assert streams.next_uniform(rng, r) == expected
 
     def test_uniform(self):
         rng = np.array([12345], np.uint64)
-        draws = np.array([kernels.next_uniform(rng, 0) for _ in range(40000)])
+        draws = np.array([streams.next_uniform(rng, 0) for _ in range(40000)])
         assert draws.min() >= 0
         assert draws.max() < 1
         sigma = 1 / np.sqrt(12 * len(draws))
@@ -63,7 +67,7 @@ class TestRandom:
         rng = np.array([1, 2, 3], np.uint64)
         p = np.full((3, 2000), 0.5)
         samples = np.empty((3, 1, 2000), np.uint8)
-        kernels.bernoulli(p, rng, samples)
+        streams.bernoulli(p, rng, samples)
         agreement = (samples[:, None, 0] == samples[None, :, 0]).mean(axis=2)
         assert np.abs(agreement - 0.5)[~np.eye(3, dtype=bool)].max() < 5 * 0.5 / 44
         assert (rng != [1, 2, 3]).all()
@@ -71,7 +75,7 @@ class TestRandom:
     def test_bernoulli(self):
         p = np.tile([0.0, 0.1, 0.5, 0.9, 1.0], (2, 1))
         samples = np.empty((2, 20000, 5), np.uint8)
-        kernels.bernoulli(p, np.array([5, 6], np.uint64), samples)
+        streams.bernoulli(p, np.array([5, 6], np.uint64), samples)
         means = samples.mean(axis=1)
         assert (means[:, 0] == 0).all()
         assert (means[:, 4] == 1).all()
@@ -102,44 +106,6 @@ class TestEnergies:
         states = rng.integers(0, 2, (3, 9, 33), np.uint8)
         found = qubo.energies(states, threads)
         np.testing.assert_array_equal(found, qubo.energies(states))
-
-
-class TestDescend:
-    @pytest.mark.parametrize("n", SIZES)
-    def test_local_optimum(self, n):
-        qubo = make(3, n, seed=n)
-        start = some_states(qubo)
-        found = one_flip(qubo, start)
-        energies = reference_energies(qubo, found)
-        assert (energies <= reference_energies(qubo, start)).all()
-        assert (flip_costs(qubo, found) >= -1e-9 * np.abs(energies).max()).all()
-        np.testing.assert_array_equal(qubo.pin(found), found)
-
-    def test_takes_the_steepest_flips(self):
-        qubo = make(4, 33, seed=1)
-        states = some_states(qubo)
-        twin = states.copy()
-        for r in range(4):
-            while (costs := flip_costs(qubo, twin)[r]).min() < -1e-9:
-                twin[r, costs.argmin()] ^= 1
-        np.testing.assert_array_equal(one_flip(qubo, states), twin)
-
-    def test_books_its_energy(self):
-        qubo = make(3, 33)
-        walk = Walk.at(qubo, some_states(qubo))
-        before = walk.states()
-        kernels.descend(walk.H, walk.z, walk.u, walk.q, walk.energy, walk.flips)
-        exact = reference_energies(qubo, walk.states())
-        np.testing.assert_allclose(walk.energy, exact, rtol=1e-9, atol=1e-9)
-        assert (walk.flips >= (before != walk.states()).sum(axis=1)).all()
-
-    def test_ends_on_a_plateau_of_rounding_noise(self):
-        """Large terms that cancel: flips gain or lose nothing but noise."""
-        n = 40
-        v = np.random.default_rng(0).normal(size=n) * 1e8
-        qubo = QuboBatch.from_matrix(np.outer(v, v), -2 * v * v.sum() / 2, v.sum() ** 2)
-        found = one_flip(qubo, some_states(qubo))
-        assert found.shape == (1, n)
 
 
 class TestAnneal:
@@ -180,7 +146,7 @@ class TestAnneal:
             for r in range(3):
                 row = qubo.take([r])
                 for i in range(width):
-                    draw = kernels.next_uniform(rng, r)
+                    draw = streams.next_uniform(rng, r)
                     if i >= qubo.n or qubo.fixed[r, i] >= 0:
                         continue
                     other = x[[r]].copy()
@@ -219,7 +185,7 @@ class TestAnneal:
         walk = Walk.at(qubo, start)
         best, best_energy = walk.z.copy(), walk.energy.copy()
         state = (walk.z, walk.u, walk.q, walk.energy, best, best_energy)
-        over_rows(kernels.anneal, (walk.H,), (*state, betas, rng, walk.flips), 5)
+        over_rows(flips.anneal, (walk.H,), (*state, betas, rng, walk.flips), 5)
         np.testing.assert_array_equal(walk.z, whole.z)
         np.testing.assert_array_equal(walk.energy, whole.energy)
 
@@ -278,3 +244,40 @@ class TestAnneal:
         _, best, _ = anneal(qubo, some_states(qubo), beta)
         _, lowest = brute_force(qubo)
         np.testing.assert_allclose(reference_energies(qubo, best), lowest, atol=1e-9)
+
+
+class TestCache:
+    """Compiled kernels of several files are never older than any of the files."""
+
+    kernel = "from package.compile import jit\n{}\n@jit\ndef {}(x):\n    return {}\n"
+
+    def test_a_changed_callee_in_another_file_counts(self, tmp_path, monkeypatch):
+        monkeypatch.delenv("NUMBA_CACHE_DIR", raising=False)
+        package = tmp_path / "package"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        shutil.copy(compiling.__file__, package)
+        use = "from package.callee import inner"
+        caller = self.kernel.format(use, "outer", "inner(x)")
+        (package / "caller.py").write_text(caller)
+
+        def answer(inner: str) -> float:
+            (package / "callee.py").write_text(self.kernel.format("", "inner", inner))
+            code = "from package.caller import outer; print(outer(2.0))"
+            command = [sys.executable, "-B", "-c", code]
+            return float(subprocess.check_output(command, cwd=tmp_path))
+
+        assert answer("x + 1.0") == 3.0
+        kept = list((package / "__pycache__").glob("kernels-*/**/*.nbc"))
+        assert {path.name.split("-")[0] for path in kept} >= {"caller.outer"}
+        assert answer("x + 5.0") == 7.0
+
+    def test_where_the_package_cannot_be_written_to(self, monkeypatch, tmp_path):
+        monkeypatch.setattr(compiling.config, "CACHE_DIR", "")
+        monkeypatch.setattr(compiling, "HERE", tmp_path / "file" / "kernels")
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user"))
+        folder = compiling.cache_folder()
+        assert folder.parent == tmp_path / "user" / "qubo-rounding"
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file" / "user"))
+        assert compiling.cache_folder() is None

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solvers import neal
-from solvers.base import Budget, Monitor
+from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
 from solvers.neal import Neal
 from solvers.qubo import QuboBatch

@@ -191,6 +191,9 @@ def test_a_free_saturated_weight_can_pay_for_another() -> None:
     )
     states = np.array([[[0, 0], [0, 1], [1, 0], [1, 1]]], np.uint8)
     (fixed,) = problem.to_qubos()
+    lowest, highest = fixed.levels
+    np.testing.assert_array_equal(lowest + problem.base, problem.lo + 0 * lowest)
+    np.testing.assert_array_equal(highest + problem.base, problem.hi + 0 * highest)
     (free,) = replace(problem, saturated="free").to_qubos()
     expected = [[4.0, 0.0, 1.0, 1.0]]
     np.testing.assert_allclose(free.energies(states), expected, atol=1e-12)

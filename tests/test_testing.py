@@ -221,7 +221,7 @@ class TestKit:
             (Unseeded, "the same seed gives other states"),
             (ThreadDependent, "other states on two threads than on one"),
             (RowDependent, "the first row depends on the rows after it"),
-            (StartingRule, "a rule, but its answer depends on the start"),
+            (StartingRule, "the answer depends on a start that it does not keep"),
             (GlobalRandom, "the batch or numpy's global random state is changed"),
             (Scribbler, "the batch or numpy's global random state is changed|claimed"),
             (Tireless, r"as many reports with Budget\(sweeps=1\) as without"),

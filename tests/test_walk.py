@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvers import kernels
+from solvers.kernels import flips
 from solvers.rows import over_rows
 from solvers.testing import reference_energies
 from solvers.walk import Walk
@@ -32,7 +32,7 @@ def test_padding():
     qubo = make(2, 5)
     walk = Walk.at(qubo, some_states(qubo))
     assert walk.z.shape == walk.u.shape == walk.q.shape
-    assert walk.z.shape[1] % kernels.LANES == 0
+    assert walk.z.shape[1] % flips.LANES == 0
     assert walk.H.shape == (5, walk.z.shape[1])
     assert np.isinf(walk.q[:, 5:]).all()
     assert (walk.H[:, 5:] == 0).all()

@@ -1,0 +1,113 @@
+"""`Budget`: when a solver must stop. `Monitor`: how far it has come."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from solvers.errors import InputError
+from solvers.qubo import Float
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a solver must stop, at the latest.
+
+    Parameters
+    ----------
+    seconds
+        Wall-clock limit. Soft: looked at between chunks of work.
+    sweeps
+        Cap on a solver's own unit of work (each solver says which); the limit to use
+        where answers must be reproducible.
+    target
+        Stop when every row's energy is at or below this; one number or [R].
+    threads
+        Rows are shared out among so many threads. Never changes the answer.
+    """
+
+    seconds: float | None = None
+    sweeps: int | None = None
+    target: float | Float | None = None
+    threads: int = 1
+
+    def __post_init__(self) -> None:
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise InputError(f"seconds must be positive, not {self.seconds}")
+        for name in ("sweeps", "threads"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"{name} must be at least 1, not {count}")
+            if count is not None and count != int(count):
+                raise InputError(f"{name} must be a whole number, not {count}")
+        if self.target is not None and np.isnan(self.target).any():
+            raise InputError("target must be a number, not NaN")
+
+    def cap(self, sweeps: int) -> int:
+        """The smaller of `sweeps` and the budget's."""
+        return sweeps if self.sweeps is None else min(sweeps, self.sweeps)
+
+
+class Monitor:
+    """Records the best energies so far against time, and says whether to go on.
+
+    The clock starts with the search and stops while a report is handled.
+
+    Parameters
+    ----------
+    on_report
+        Called with the seconds and the best energies [R] at every report.
+    """
+
+    def __init__(self, on_report: Callable[[float, Float], None] | None = None) -> None:
+        self._on_report = on_report
+        self._budget = Budget()
+        self._started = 0.0
+        self._paused = 0.0
+        self.best: Float = np.empty(0)
+        self.seconds: list[float] = []
+        self.energies: list[Float] = []
+        self.status = "done"
+
+    def start(self, budget: Budget, energies: Float) -> None:
+        """Start the clock, with the energies [R] of the start."""
+        self._budget = budget
+        self.best = energies.copy()
+        self.seconds, self.energies = [0.0], [self.best.copy()]
+        self.status = "done"
+        self._paused = 0.0
+        self._started = time.perf_counter()
+
+    def elapsed(self) -> float:
+        """Seconds of solving so far."""
+        return time.perf_counter() - self._started - self._paused
+
+    def remaining(self) -> float:
+        """Seconds left of the budget; infinite where it has no limit."""
+        if self._budget.seconds is None:
+            return math.inf
+        return max(self._budget.seconds - self.elapsed(), 0.0)
+
+    def record(self, energies: Float) -> None:
+        """Add energies [R] of states at hand to the trace."""
+        now = self.elapsed()
+        np.minimum(self.best, energies, out=self.best)
+        self.seconds.append(now)
+        self.energies.append(self.best.copy())
+        if self._on_report is not None:
+            self._on_report(now, self.energies[-1])
+        self._paused += self.elapsed() - now
+
+    def report(self, energies: Float) -> bool:
+        """Record energies [R] of states at hand; true while the solver may go on."""
+        self.record(energies)
+        budget = self._budget
+        if budget.target is not None and (self.best <= budget.target).all():
+            self.status = "target"
+        elif budget.seconds is not None and self.seconds[-1] >= budget.seconds:
+            self.status = "time"
+        return self.status == "done"

@@ -1,0 +1,87 @@
+"""How kernels are compiled, and where the results are kept.
+
+numba's disk cache watches only the file of the outermost function: a kernel whose
+callee in another file has changed would run on with the old one, silently. The cache
+is therefore kept in a folder named after a hash of all kernel files.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+
+# Untyped: numba sets the settings' names at run time.
+config: Any = numba.config
+HERE = Path(__file__).resolve().parent
+
+
+def digest(folder: Path = HERE) -> str:
+    """A hash of the names and contents of all Python files of `folder`."""
+    whole = hashlib.sha256()
+    for path in sorted(folder.glob("*.py")):
+        content = path.read_bytes()
+        whole.update(f"{path.name} {len(content)} ".encode() + content)
+    return whole.hexdigest()[:16]
+
+
+def cache_folder() -> Path | None:
+    """Where compiled kernels are kept; None where no place can be written to.
+
+    Below ``NUMBA_CACHE_DIR`` if that is set, else beside the kernels, else in the
+    user's cache.
+    """
+    if config.CACHE_DIR:
+        places = [Path(config.CACHE_DIR)]
+    else:
+        user = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+        places = [HERE / "__pycache__", Path(user) / "qubo-rounding"]
+    for place in places:
+        folder = place / f"kernels-{digest()}"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError:
+            continue
+        if os.access(folder, os.W_OK):
+            return folder
+    return None
+
+
+_FOLDER = cache_folder()
+
+
+def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    before = config.CACHE_DIR
+    # numba reads the place when a function is decorated.
+    config.CACHE_DIR = str(_FOLDER or "")
+    try:
+        return numba.njit(
+            cache=_FOLDER is not None, nogil=True, error_model="numpy", **options
+        )(function)
+    finally:
+        config.CACHE_DIR = before
+
+
+def jit(function: Callable[..., Any]) -> Any:
+    """Compile without the GIL, with numpy's rules for division."""
+    return _compiled(function)
+
+
+def jit_sum(function: Callable[..., Any]) -> Any:
+    """As `jit`, and sums may be reordered: without that, reductions do not vectorise.
+
+    nan and inf keep their meaning.
+    """
+    return _compiled(function, fastmath={"reassoc", "contract"})
+
+
+def jit_min(function: Callable[..., Any]) -> Any:
+    """As `jit_sum` for minima, which vectorise only where no operand is NaN.
+
+    inf keeps its meaning.
+    """
+    return _compiled(function, fastmath={"reassoc", "contract", "nnan", "nsz"})

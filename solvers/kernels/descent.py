@@ -1,0 +1,118 @@
+"""Descents to local optima, in place.
+
+z, u and q are float64 whatever H is. A move must gain more than their rounding noise,
+so that two moves cannot undo each other for ever. Each kernel makes at most ``passes``
+over the variables of a row and says in ``done[R]`` where it has found an optimum.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from solvers.kernels.compile import jit, jit_min
+
+
+@jit
+def noise(z, u, q, r):
+    """Energy changes below this may be rounding."""
+    largest = 0.0
+    for i in range(z.shape[1]):
+        if q[r, i] < np.inf:
+            largest = max(largest, abs(2.0 * z[r, i] * u[r, i]) + abs(q[r, i]))
+    return 1e-13 * largest
+
+
+@jit
+def flip(H, z, u, r, i):
+    """Flip variable i of row r."""
+    a = z[r, i]
+    for j in range(z.shape[1]):
+        u[r, j] += a * H[i, j]
+    z[r, i] = -a
+
+
+@jit
+def steepest(H, passes, z, u, q, energy, flips, done):
+    """Make the best flip of each pass."""
+    rows, width = z.shape
+    for r in range(rows):
+        least = -noise(z, u, q, r)
+        for _ in range(passes):
+            smallest, at = least, -1
+            for i in range(width):
+                cost = 2.0 * z[r, i] * u[r, i] + q[r, i]
+                if cost < smallest:
+                    smallest, at = cost, i
+            done[r] = at < 0
+            if at < 0:
+                break
+            flip(H, z, u, r, at)
+            energy[r] += smallest
+            flips[r] += 1
+
+
+@jit
+def cyclic(H, passes, z, u, q, energy, flips, done):
+    """Make every flip that gains, in order."""
+    rows, width = z.shape
+    for r in range(rows):
+        least = -noise(z, u, q, r)
+        for _ in range(passes):
+            before = flips[r]
+            for i in range(width):
+                cost = 2.0 * z[r, i] * u[r, i] + q[r, i]
+                if cost < least:
+                    flip(H, z, u, r, i)
+                    energy[r] += cost
+                    flips[r] += 1
+            done[r] = flips[r] == before
+            if done[r]:
+                break
+
+
+@jit_min
+def least_partner_cost(H, z, u, q, r, i):
+    """Least cost of a second flip after that of i."""
+    least = np.inf
+    a = 2.0 * z[r, i]
+    for j in range(np.uint64(0), np.uint64(i)):
+        cost = z[r, j] * (2.0 * u[r, j] + a * H[i, j]) + q[r, j]
+        least = min(least, cost)
+    for j in range(np.uint64(i + 1), np.uint64(z.shape[1])):
+        cost = z[r, j] * (2.0 * u[r, j] + a * H[i, j]) + q[r, j]
+        least = min(least, cost)
+    return least
+
+
+@jit
+def pairs(H, passes, z, u, q, energy, flips, done):
+    """Flip each variable in order, alone or with its best partner, where that gains."""
+    rows, width = z.shape
+    for r in range(rows):
+        least = -noise(z, u, q, r)
+        for _ in range(passes):
+            before = flips[r]
+            for i in range(width):
+                if q[r, i] == np.inf:
+                    continue
+                cost = 2.0 * z[r, i] * u[r, i] + q[r, i]
+                partner = least_partner_cost(H, z, u, q, r, i)
+                if min(cost, cost + partner) >= least:
+                    continue
+                flip(H, z, u, r, i)
+                energy[r] += cost
+                flips[r] += 1
+                if partner >= 0.0:
+                    continue
+                # The fields are up to date: the partner is the best single flip now.
+                smallest, at = np.inf, -1
+                for j in range(width):
+                    other = 2.0 * z[r, j] * u[r, j] + q[r, j]
+                    if j != i and other < smallest:
+                        smallest, at = other, j
+                flip(H, z, u, r, at)
+                energy[r] += smallest
+                flips[r] += 1
+            done[r] = flips[r] == before
+            if done[r]:
+                break

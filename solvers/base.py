@@ -123,12 +123,14 @@ class Solution:
 
         x = binary("states", self.states[row]).astype(np.int8)
         labels = range(len(x)) if self.variables is None else self.variables
-        return dimod.SampleSet.from_samples(
+        make: Any = dimod.SampleSet.from_samples
+        samples: dimod.SampleSet = make(
             ((2 * x - 1 if self.vartype == "SPIN" else x)[None], list(labels)),
             self.vartype,
             energy=self.energies[[row]],
             info={"status": self.status, **self.info},
         )
+        return samples
 
 
 @dataclass(frozen=True, kw_only=True)

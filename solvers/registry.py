@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
+import inspect
 import re
+import sys
 import warnings
 from collections.abc import Callable
 from dataclasses import fields
 from importlib import import_module
 from importlib.metadata import entry_points
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
 from typing import Any, get_type_hints
 
 from solvers.base import Solver
@@ -25,39 +31,114 @@ BUILT_IN = {
     "neal": "solvers.neal:Neal",
 }
 GROUP = "qubo_rounding.solvers"
+_NAME = r"[\w.-]+"
+_FILE = r".+\.py:[^\W\d]\w*"
+# Modules read from files: this and a digest of path and source.
+_FILE_MODULE = "solver_file_"
 
 
 def available() -> list[str]:
-    """Names of the solvers built in and of those that installed packages add."""
-    return list(_targets())
+    """Names of the solvers built in and of those that installed packages add.
+
+    Warns of plug-ins that cannot be used, and leaves them out.
+    """
+    unusable = broken()
+    for reason in unusable.values():
+        warnings.warn(reason, stacklevel=2)
+    return [name for name in _targets() if name not in unusable]
+
+
+def broken() -> dict[str, str]:
+    """Plug-ins that cannot be used: one line for each, by name."""
+    reasons = {}
+    for name in _targets().keys() - BUILT_IN.keys():
+        try:
+            solver_class(name)
+        except InputError as error:
+            reasons[name] = str(error)
+    return reasons
 
 
 def solver_class(name: str) -> type[Solver]:
-    """The class registered as `name`, imported when first asked for.
+    """The class registered as `name`, or in a file: ``path.py:Class``.
+
+    It is imported when first asked for.
 
     Raises
     ------
     UnknownNameError
         With the nearest names.
     InputError
-        A plug-in that cannot be imported.
+        A plug-in or a file that cannot be imported, or that holds no such solver.
     """
+    if re.fullmatch(_FILE, name):
+        cls = _class(name, lambda: _from_file(name))
+        if not cls.__module__.startswith(_FILE_MODULE):
+            raise InputError(f"solver {name} is defined elsewhere: {cls.__module__}")
+        return cls
     targets = _targets()
     if name not in targets:
         raise UnknownNameError("solver", name, targets)
-    module, _, attribute = targets[name].partition(":")
-    try:
-        cls = getattr(import_module(module), attribute)
-    except Exception as error:
-        reason = " ".join(str(error).split())
-        raise InputError(f"solver {name!r} ({targets[name]}): {reason}") from error
-    if not (isinstance(cls, type) and issubclass(cls, Solver)):
-        raise InputError(f"solver {name!r}: {targets[name]} is not a Solver class")
+    target = targets[name]
+    module, _, attribute = target.partition(":")
+    what = f"{name!r} ({target})"
+    cls = _class(what, lambda: getattr(import_module(module), attribute))
+    if cls.name != name:
+        raise InputError(f"solver {what}: its class has the name {cls.name!r}")
     return cls
+
+
+def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
+    """What `load` gives, if it is a solver's class; `what` leads the messages."""
+    try:
+        cls = load()
+    # A file that ends in sys.exit() must not end the program.
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"solver {what}: {reason}") from error
+    if not (isinstance(cls, type) and issubclass(cls, Solver)):
+        raise InputError(f"solver {what} is not a Solver class")
+    if inspect.isabstract(cls):
+        raise InputError(f"solver {what} has no method search")
+    if not isinstance(getattr(cls, "name", None), str):
+        raise InputError(f"solver {what} has no name")
+    return cls
+
+
+def _from_file(name: str) -> Any:
+    path, _, attribute = name.rpartition(":")
+    module = _module_of_file(path)
+    if not hasattr(module, attribute):
+        raise AttributeError(f"it has no class {attribute}")
+    return getattr(module, attribute)
+
+
+def _module_of_file(path: str) -> ModuleType:
+    """The module in the file, run again only where the file has changed."""
+    source = Path(path).read_bytes()
+    name = _FILE_MODULE + hashlib.sha256(path.encode() + b"\0" + source).hexdigest()
+    if name in sys.modules:
+        return sys.modules[name]
+    spec = spec_from_file_location(name, path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    # `label` needs the path as it was given.
+    module.__file__ = path
+    # Dataclasses look up the module of their annotations while they are made.
+    sys.modules[name] = module
+    try:
+        exec(compile(source, path, "exec"), module.__dict__)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
 
 
 def parse_solver(text: str) -> Solver:
     """A solver from ``name`` or ``name[option=value,…]``.
+
+    Instead of a name, ``path.py:Class`` takes a class from a file.
 
     Raises
     ------
@@ -70,9 +151,12 @@ def parse_solver(text: str) -> Solver:
     >>> parse_solver("cem[samples=50,elite=0.2]").samples
     50
     """
-    match = re.fullmatch(r"\s*([\w.-]+)\s*(?:\[(.*)\])?\s*", text, re.DOTALL)
+    form = rf"\s*({_FILE}|{_NAME})\s*(?:\[(.*)\])?\s*"
+    match = re.fullmatch(form, text, re.DOTALL)
     if match is None:
-        raise InputError(f"cannot read solver {text!r}; write name[option=value,…]")
+        raise InputError(
+            f"cannot read solver {text!r}; write name[option=value,…], or path.py:Class"
+        )
     name, inside = match.group(1), match.group(2) or ""
     cls = solver_class(name)
     types = get_type_hints(cls)
@@ -92,10 +176,21 @@ def parse_solver(text: str) -> Solver:
 
 def parse_solvers(text: str) -> list[Solver]:
     """Solvers from a comma-separated list; commas inside brackets belong to options."""
-    parts = [p for p in re.split(r",(?![^\[]*\])", text) if p.strip()]
-    if not parts:
-        raise InputError("no solver given")
-    return [parse_solver(part) for part in parts]
+    return [parse_solver(part) for part in split_solvers(text)]
+
+
+def split_solvers(text: str) -> list[str]:
+    """The texts of a comma-separated list, unread.
+
+    Raises
+    ------
+    InputError
+        An empty list.
+    """
+    parts = re.split(r",(?![^\[]*\])", text)
+    if texts := [part.strip() for part in parts if part.strip()]:
+        return texts
+    raise InputError("no solver given")
 
 
 def label(solver: Solver) -> str:
@@ -105,7 +200,11 @@ def label(solver: Solver) -> str:
         for f in fields(solver)
         if getattr(solver, f.name) != f.default
     ]
-    return solver.name + (f"[{','.join(changed)}]" if changed else "")
+    cls = type(solver)
+    name = solver.name
+    if cls.__module__.startswith(_FILE_MODULE):
+        name = f"{sys.modules[cls.__module__].__file__}:{cls.__qualname__}"
+    return name + (f"[{','.join(changed)}]" if changed else "")
 
 
 def _targets() -> dict[str, str]:

@@ -344,32 +344,3 @@ class TestValidation:
         fixed[0, 0] = value
         with pytest.raises(InputError, match="fixed may hold only"):
             QuboBatch(**{**GOOD, "fixed": fixed})
-
-
-class TestLevels:
-    levels = np.array([[[-3, 0]], [[1, 4]]])
-
-    def test_energies_of_grid_steps(self):
-        """By the definition, for whole numbers beyond 0 and 1."""
-        qubo = replace(example_batch(1, 2, seed=3), levels=self.levels)
-        steps = np.array([[-3, 4]], np.int16)
-        y = qubo.scale * steps
-        expected = (y @ qubo.H * y).sum() + (qubo.linear * steps).sum() + qubo.offset
-        np.testing.assert_allclose(qubo.energies(steps), expected)
-        assert qubo.take([0]).levels.tolist() == self.levels.tolist()
-
-    def test_without_levels_states_are_binary(self):
-        with pytest.raises(InputError, match="states may hold only 0 and 1"):
-            example_batch(1, 2).energies(np.array([[-3, 4]]))
-
-    @pytest.mark.parametrize(
-        ("levels", "message"),
-        [
-            ([[-1, 0], [1, 1]], r"levels must have shape \(2, 1, 2\), not \(2, 2\)"),
-            ([[[1, 0]], [[1, 1]]], "levels must include 0 and 1"),
-            ([[[0, 0]], [[0, 1]]], "levels must include 0 and 1"),
-        ],
-    )
-    def test_refused(self, levels, message):
-        with pytest.raises(InputError, match=message):
-            replace(example_batch(1, 2), levels=levels)

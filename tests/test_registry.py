@@ -17,7 +17,15 @@ from solvers.errors import InputError, UnknownNameError
 from solvers.neal import Neal
 from solvers.nearest import Floor, Nearest, Stochastic
 from solvers.qubo import States
-from solvers.registry import available, label, parse_solver, parse_solvers, solver_class
+from solvers.registry import (
+    BUILT_IN,
+    available,
+    broken,
+    label,
+    parse_solver,
+    parse_solvers,
+    solver_class,
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,6 +41,11 @@ class Plugin(Solver):
 
 class NoSolver:
     pass
+
+
+class Nameless(Solver):
+    def search(self, task: Task) -> States:
+        return task.start
 
 
 @pytest.fixture
@@ -177,20 +190,39 @@ class TestPlugins:
         with pytest.raises(InputError, match=r"'plugni'; .* plugin"):
             parse_solver("plugni")
 
-    def test_listing_imports_nothing(self, install):
-        install(broken="no_such_package.module:Solver")
-        assert "broken" in available()
+    def test_a_broken_one_is_reported_and_harms_no_other(self, install):
+        install(plugin=f"{__name__}:Plugin", bad="no_such_package.module:Solver")
+        reason = r"solver 'bad' \(no_such_package.module:Solver\): ModuleNotFoundErr"
+        with pytest.warns(UserWarning, match=reason) as caught:
+            names = available()
+        assert names == [*BUILT_IN, "plugin"]
+        (warning,) = caught
+        assert "\n" not in str(warning.message)
+        assert list(broken()) == ["bad"]
         assert parse_solver("nearest") == Nearest()
+
+    def test_parsing_imports_no_plugin(self, install, monkeypatch):
+        install(bad="no_such_package.module:Solver")
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            assert parse_solver("nearest") == Nearest()
+            assert label(Nearest()) == "nearest"
+
+    def test_none_is_broken(self):
+        assert broken() == {}
 
     @pytest.mark.parametrize(
         ("value", "message"),
         [
             (
                 "no_such_package:Solver",
-                r"solver 'mine' \(no_such_package:Solver\): No mod",
+                r"solver 'mine' \(no_such_package:Solver\): ModuleNotFoundError: No",
             ),
             (f"{__name__}:Absent", "solver 'mine' .* has no attribute 'Absent'"),
-            (f"{__name__}:NoSolver", "NoSolver is not a Solver class"),
+            (f"{__name__}:NoSolver", r"NoSolver\) is not a Solver class"),
+            (f"{__name__}:Solver", r"Solver\) has no method search"),
+            (f"{__name__}:Nameless", r"Nameless\) has no name"),
+            (f"{__name__}:Plugin", r"Plugin\): its class has the name 'plugin'"),
             (f"{__name__}:TestPlugins.value", "solver 'mine'"),
         ],
     )
@@ -212,11 +244,20 @@ class TestPlugins:
             assert solver_class("sa") is SimulatedAnnealing
             assert solver_class("plugin") is Plugin
 
-    def test_broken_with_a_long_story(self, install, tmp_path, monkeypatch):
-        (tmp_path / "long_story.py").write_text("raise OSError('one\\ntwo\\nthree')\n")
+    @pytest.mark.parametrize(
+        ("source", "message"),
+        [
+            ("raise OSError('one\\ntwo\\nthree')\n", "OSError: one two three"),
+            ("raise AssertionError\n", "AssertionError"),
+            ("import sys\nsys.exit('tired')\n", "SystemExit: tired"),
+            ("def f(:\n", "SyntaxError: .*line 1"),
+        ],
+    )
+    def test_raises_on_import(self, install, tmp_path, monkeypatch, source, message):
+        (tmp_path / "long_story.py").write_text(source)
         monkeypatch.syspath_prepend(tmp_path)
         install(mine="long_story:Solver")
-        with pytest.raises(InputError, match="one") as caught:
+        with pytest.raises(InputError, match=message) as caught:
             parse_solver("mine")
         assert "\n" not in str(caught.value)
 

@@ -1,0 +1,85 @@
+"""Finished runs in a file, so that long work can be interrupted and taken up again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from solvers.errors import InputError
+
+HELP = "keep finished runs in FILE, and take up what it has"
+
+
+class RunLog:
+    """Runs by their keys, each kept as a line of JSON as soon as it is finished.
+
+    Parameters
+    ----------
+    path
+        The file, taken up where it exists; None keeps nothing.
+    settings
+        What all runs of the file share. Runs under other settings cannot be compared,
+        so a file that was begun with others is refused.
+    about
+        What else the first line should say, such as the environment.
+
+    Raises
+    ------
+    InputError
+        A file that is no such log, that was begun with other settings, or that cannot
+        be written to.
+    """
+
+    def __init__(
+        self, path: Path | None, settings: dict[str, Any], about: dict[str, Any]
+    ) -> None:
+        self._path = path
+        self._runs: dict[str, dict[str, Any]] = {}
+        settings = json.loads(json.dumps(settings, default=str))
+        if path is None:
+            return
+        if not path.exists():
+            self._append({"settings": settings, **about})
+            return
+        begun = self._read(path)
+        for name in settings.keys() | begun.keys():
+            if settings.get(name) != begun.get(name):
+                raise InputError(
+                    f"{path} was begun with {name} = {begun.get(name)!r}, not "
+                    f"{settings.get(name)!r}; name another file"
+                )
+
+    def run(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The run of that key: from the file, or made now and kept."""
+        if key not in self._runs:
+            self._runs[key] = make()
+            if self._path is not None:
+                self._append({"key": key, "run": self._runs[key]})
+        return self._runs[key]
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise InputError(f"cannot read {path}: {error.strerror}") from error
+        whole, newline, _ = content.rpartition(b"\n")
+        try:
+            first, *others = (json.loads(line) for line in whole.split(b"\n"))
+            self._runs = {one["key"]: one["run"] for one in others}
+            begun: dict[str, Any] = first["settings"]
+        except (ValueError, KeyError, TypeError) as error:
+            raise InputError(f"{path} is not a log of runs") from error
+        # What follows the last end of a line was cut off while it was written.
+        with path.open("r+b") as file:
+            file.truncate(len(whole) + len(newline))
+        return begun
+
+    def _append(self, line: dict[str, Any]) -> None:
+        assert self._path is not None
+        try:
+            with self._path.open("a") as file:
+                file.write(json.dumps(line, allow_nan=False) + "\n")
+        except OSError as error:
+            raise InputError(f"cannot write {self._path}: {error.strerror}") from error

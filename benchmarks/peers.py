@@ -58,7 +58,8 @@ class DwaveTabu(Solver):
             start = zip(free.tolist(), states[r, free].tolist(), strict=True)
             options: dict[str, Any] = {"timeout": timeout, "seed": int(seeds[r])}
             if targets is not None and math.isfinite(targets[r]):
-                options["energy_threshold"] = float(targets[r])
+                # The sampler compares energies without the model's offset.
+                options["energy_threshold"] = float(targets[r]) - float(model.offset)
             found = sampler.sample(model, initial_states=dict(start), **options)
             best = found.record.energy.argmin()
             if found.record.energy[best] < energies[r]:

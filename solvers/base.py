@@ -252,7 +252,8 @@ class Solver(ABC):
         if self.polish != "none":
             from solvers.descent import descend
 
-            states = descend(qubo, states, self.polish, budget.threads)
+            until = monitor if budget.seconds is not None else None
+            states = descend(qubo, states, self.polish, budget.threads, monitor=until)
         energies = qubo.energies(states, budget.threads)
         if self.keeps_start:
             worse = energies > start_energies

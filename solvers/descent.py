@@ -47,20 +47,21 @@ def descend(
     """
     walk = Walk.at(qubo, states, threads, np.float64)
     done = np.zeros(qubo.rows, bool)
+    state = (walk.z, walk.u, walk.q, walk.energy, walk.flips, done)
     # A pass of pairs reads all of H, the others a row of it or a few.
-    work = qubo.rows * qubo.n * (qubo.n if moves == "pair-flip" else 2)
-    chunk = max(1, CHUNK // max(work, 1)) if monitor else 10**9
-    left = passes or 10**9
-    while left > 0 and not done.all():
-        over_rows(
-            DESCENTS[moves],
-            (walk.H, min(chunk, left)),
-            (walk.z, walk.u, walk.q, walk.energy, walk.flips, done),
-            threads,
-        )
-        left -= chunk
-        if monitor and not monitor.report(walk.energy):
-            break
+    work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
+    most = passes or 10**9
+    block = max(CHUNK // work, threads) if monitor else qubo.rows
+    for first in range(0, qubo.rows, block):
+        rows = slice(first, first + block)
+        per_row = tuple(array[rows] for array in state)
+        chunk = max(CHUNK // (work * len(done[rows])), 1) if monitor else most
+        for left in range(most, 0, -chunk):
+            over_rows(DESCENTS[moves], (walk.H, min(chunk, left)), per_row, threads)
+            if monitor and not monitor.report(walk.energy):
+                return walk.states()
+            if done[rows].all():
+                break
     return walk.states()
 
 

@@ -28,6 +28,10 @@ BUILT_IN = {
     "descent": "solvers.descent:Descent",
     "cem": "solvers.cem:CrossEntropy",
     "sa": "solvers.annealing:SimulatedAnnealing",
+    "babai": "solvers.babai:Babai",
+    "kbest": "solvers.kbest:KBest",
+    "klein": "solvers.klein:Klein",
+    "gptq": "solvers.gptq:Gptq",
     "neal": "solvers.neal:Neal",
 }
 GROUP = "qubo_rounding.solvers"

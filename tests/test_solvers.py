@@ -84,6 +84,7 @@ def test_finds_optima_of_rounding_problems(name, rows, definite):
 @pytest.mark.parametrize("name", BUILT_IN)
 def test_no_variables(name):
     qubo = QuboBatch.from_matrix(np.zeros((0, 0)), offset=2.5)
+    qubo = replace(qubo, levels=np.zeros((2, 1, 0)))
     found = parse_solver(name).solve(qubo)
     assert found.states.shape == (1, 0)
     assert found.energies == [2.5]

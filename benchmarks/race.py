@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -11,8 +12,10 @@ from tqdm import tqdm
 
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, Monitor, QuboBatch, Solver, label
+from solvers.layer_data import LayerData
 
-States = NDArray[np.uint8]
+# uint8; of a solver out of the set int16.
+States = NDArray[np.integer[Any]]
 # A claimed energy may differ from the recomputed one by this share of it …
 CLAIM_TOLERANCE = 1e-6
 # … or by this share of the terms that cancel in it.
@@ -25,12 +28,17 @@ def warm_up(solver: Solver, qubo: QuboBatch) -> None:
 
 
 def run_solver(
-    solver: Solver, problem: RoundingProblem, seed: int, budget: Budget
+    solver: Solver,
+    problem: RoundingProblem,
+    seed: int,
+    budget: Budget,
+    data: Sequence[LayerData] | None = None,
 ) -> tuple[States, dict[str, Any]]:
     """States [R, n] of a solver, and its part of the record.
 
     A claim that the rounded weights do not bear out has the status ``invalid``. A
     problem of several batches solves one after the other; its seconds are shared.
+    `data` are the layers behind the batches.
     """
     qubos = problem.to_qubos()
     warm_up(solver, qubos[0])
@@ -43,6 +51,7 @@ def run_solver(
                 seed=seed + (i << 32),
                 budget=_share(budget, sum(timing.values()), len(qubos) - i),
                 monitor=Monitor(lambda seconds, best: _show(bar, best)),
+                data=None if data is None else data[i],
             )
             states.append(found.states)
             claims.append(found.energies)
@@ -60,6 +69,7 @@ def run_solver(
         "solver": solver.name,
         "label": label(solver),
         "options": asdict(solver),
+        "out_of_set": solver.out_of_set,
         "seed": seed,
         "objective": float(truth.sum()),
         "seconds": sum(timing.values()),

@@ -6,7 +6,7 @@ import json
 import os
 import platform
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -48,21 +48,21 @@ def table(record: Mapping[str, Any]) -> str:
         return f"{result[key] / nearest[key]:.5f}" if nearest[key] else "-"
 
     # Heading, cell of a solver, cell of the full-precision network.
-    columns: list[tuple[str, Callable[[Mapping[str, Any]], str], str]] = [
-        ("solver", lambda r: r["label"], "full precision")
+    parts: list[tuple[str, Callable[[Mapping[str, Any]], str], str]] = [
+        ("solver", lambda r: r["label"] + " *" * r["out_of_set"], "full precision")
     ]
     if own:
-        columns += [
+        parts += [
             (objective, lambda r: f"{r['objective']:.6g}", "0"),
             ("ratio", lambda r: ratio(r, "objective"), "0"),
         ]
     if not own or full is not None:
-        columns += [
+        parts += [
             ("local MSE", lambda r: f"{r['local_mse']:.6g}", "0"),
             ("ratio", lambda r: ratio(r, "local_mse"), "0"),
         ]
     if full is not None:
-        columns += [
+        parts += [
             ("held-out", lambda r: ratio(r, "heldout_mse"), "0"),
             ("SQNR dB", lambda r: _number(r["sqnr_db"], "inf", 2), "inf"),
             (
@@ -72,25 +72,32 @@ def table(record: Mapping[str, Any]) -> str:
             ),
             ("agreement %", lambda r: _number(r["agreement"]), "100.0"),
         ]
-    columns += [
+    parts += [
         ("seconds", lambda r: f"{r['seconds']:.3f}", ""),
         ("status", lambda r: r["status"], ""),
     ]
-    lines = [[heading for heading, _, _ in columns]]
+    lines = [[heading for heading, _, _ in parts]]
     if full is not None:
-        lines.append([cell for _, _, cell in columns])
-    lines += [[cell(r) for _, cell, _ in columns] for r in record["results"]]
+        lines.append([cell for _, _, cell in parts])
+    lines += [[cell(r) for _, cell, _ in parts] for r in record["results"]]
+    text = columns(lines)
+    if any(result["out_of_set"] for result in record["results"]):
+        text += "\n*: out of the set, not held to the two nearest grid points"
+    if any(result.get("top1_minus_nearest") for result in record["results"]):
+        text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
+    return text
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as a table, the first column to the left, the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    text = "\n".join(
+    return "\n".join(
         "  ".join(
             cell.rjust(width) if i else cell.ljust(width)
             for i, (cell, width) in enumerate(zip(line, widths, strict=True))
         ).rstrip()
         for line in lines
     )
-    if any(result.get("top1_minus_nearest") for result in record["results"]):
-        text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
-    return text
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -112,7 +119,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def save_roundings(
-    path: Path, subject: Subject, states: Mapping[str, NDArray[np.uint8]]
+    path: Path, subject: Subject, states: Mapping[str, NDArray[np.integer[Any]]]
 ) -> None:
     """Write what is needed to score every rounding without this code.
 

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
@@ -32,6 +33,7 @@ class _Parser(argparse.ArgumentParser):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
+    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
     try:
         options = _parse(arguments)
         return _list(options) if options.list else _run(options)
@@ -90,7 +92,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
         "--solver",
         default="cem",
         metavar="NAME[,NAME…]",
-        help="with options: cem[samples=500],sa[num_sweeps=10000]",
+        help="with options: cem[samples=500],mine.py:MySolver[option=2]",
     )
     how.add_argument("--seed", type=int, default=0)
     how.add_argument("--seconds", type=float, help="limit of each solver")
@@ -125,11 +127,16 @@ def _run(options: argparse.Namespace) -> int:
         "full_precision": chosen.accuracy and chosen.accuracy.full_precision(),
         "results": [],
     }
-    states: dict[str, NDArray[np.uint8]] = {}
+    states: dict[str, NDArray[np.integer[Any]]] = {}
     interrupted = False
     try:
+        data = None
+        if any(solver.uses_data for solver in solvers):
+            data = chosen.layer_data()
         for solver in solvers:
-            found, result = run_solver(solver, chosen.problem, options.seed, budget)
+            found, result = run_solver(
+                solver, chosen.problem, options.seed, budget, data
+            )
             result["local_mse"] = chosen.local_mse(found)
             nearest = (record["results"] or [result])[0]["local_mse"]
             result["ratio_to_nearest"] = (

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from qubo_rounding.grid import Grid
 from qubo_rounding.problem import RoundingProblem
 from solvers.errors import InputError
+from solvers.layer_data import LayerData
 
 if TYPE_CHECKING:
     from torch import nn
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 
 Array = NDArray[np.float64]
 OBJECTIVES = ("second-moment", "fisher")
+# Images per forward pass: enough to keep two cores busy, little enough for 24 GiB.
+BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,6 +45,8 @@ class Subject:
         The ``problem`` part of the record.
     accuracy
         Scores rounded rows on the network; None for a problem from a file.
+    calibration
+        The images behind the problem; None for a problem from a file.
     """
 
     problem: RoundingProblem
@@ -49,8 +54,9 @@ class Subject:
     shape: tuple[int, ...]
     description: dict[str, Any]
     accuracy: Accuracy | None = None
+    calibration: Images | None = None
 
-    def local_mse(self, states: NDArray[np.uint8]) -> float:
+    def local_mse(self, states: NDArray[np.integer[Any]]) -> float:
         """Sum over the rows of the mean squared error on the calibration inputs."""
         if self.moment is None:
             return float(self.problem.local_mse(states).sum())
@@ -58,6 +64,21 @@ class Subject:
 
         rounded = self.problem.decode(states)
         return float(output_mse(self.problem.weight, rounded, self.moment).sum())
+
+    def layer_data(self) -> list[LayerData] | None:
+        """What the layer does with the calibration images, for each of the batches.
+
+        None where that is not known, or not what the objective is about.
+        """
+        if self.accuracy is None or self.calibration is None:
+            return None
+        if self.description["objective"] != OBJECTIVES[0]:
+            return None
+        from qubo_rounding.layer_data import layer_data
+
+        network, layer = self.accuracy.network, self.accuracy.layer
+        images = self.calibration.batches(BATCH)
+        return layer_data(network, layer, images, self.problem)
 
 
 @dataclass(eq=False)
@@ -187,7 +208,7 @@ def from_layer(
         say(f"{purpose}: {len(chosen)} images of {chosen.name}{note}")
     if held_out.labels is None:
         say("the images' labels are not the network's: accuracy is not reported")
-    moments = layer_moments(network, name, fitting.batches(_BATCH))
+    moments = layer_moments(network, name, fitting.batches(BATCH))
     rows = weight_rows(module)
     meta = {
         "layer": layer,
@@ -200,7 +221,7 @@ def from_layer(
     }
     if objective == "fisher":
         inputs = moments.second_moment
-        blocks = fisher_blocks(network, name, fitting.batches(_BATCH), seed)
+        blocks = fisher_blocks(network, name, fitting.batches(BATCH), seed)
         problem = RoundingProblem.from_hessian(
             rows, grid, blocks, second_moment=inputs, meta=meta
         )
@@ -211,7 +232,7 @@ def from_layer(
         network=network,
         layer=name,
         images=held_out,
-        moment=layer_moments(network, name, held_out.batches(_BATCH)).second_moment,
+        moment=layer_moments(network, name, held_out.batches(BATCH)).second_moment,
         reference=evaluate.predict(network, held_out, description="full precision"),
     )
     return Subject(
@@ -226,6 +247,7 @@ def from_layer(
             "evaluation_digest": held_out.digest,
         },
         accuracy=accuracy,
+        calibration=fitting,
     )
 
 
@@ -238,10 +260,6 @@ def split_layer(text: str) -> tuple[str, str]:
             f"cannot read layer {text!r}; write MODEL.LAYER, such as resnet18.conv1"
         )
     return package + colon + model, layer
-
-
-# Images per forward pass: enough to keep two cores busy, little enough for 24 GiB.
-_BATCH = 16
 
 
 def _describe(problem: RoundingProblem) -> dict[str, Any]:

@@ -95,7 +95,7 @@ def _bake(module: Any) -> None:
 
 def _foldable(network: nn.Module) -> list[tuple[str, str]]:
     """Names of (layer, batch norm) pairs that can be folded exactly."""
-    graph = _trace(network)
+    graph = trace(network)
     calls = Counter(
         id(network.get_submodule(str(node.target)))
         for node in graph.nodes
@@ -128,7 +128,14 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-def _trace(network: nn.Module) -> fx.Graph:
+def trace(network: nn.Module) -> fx.Graph:
+    """What a forward pass in eval mode does, layer by layer.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be traced.
+    """
     # Optional arguments take their defaults, as when the network is given images.
     parameters = list(inspect.signature(network.forward).parameters.values())
     defaults: dict[str, Any] = {

@@ -152,7 +152,7 @@ def layer_moments(
                 for columns in column_chunks(module, x):
                     moments.update(columns)
         else:
-            for x, x_hat in _pairs(reference, network, layer_name, batches):
+            for x, x_hat in paired_inputs(reference, network, layer_name, batches):
                 chunks = column_chunks(module, x), column_chunks(module, x_hat)
                 for columns, columns_hat in zip(*chunks, strict=True):
                     moments.update(columns, columns_hat)
@@ -161,7 +161,7 @@ def layer_moments(
     return moments
 
 
-def _pairs(
+def paired_inputs(
     reference: nn.Module,
     network: nn.Module,
     layer_name: str,

@@ -239,10 +239,12 @@ class Solver(ABC):
             data is None or data.floor.shape == (qubo.rows, qubo.n),
             f"the layer's data must have rows of shape {(qubo.rows, qubo.n)}",
         )
+        # Judged by the quadratic form, an answer to another objective might lose to it.
+        keeps_start = self.keeps_start and not (self.uses_data and data is not None)
         info: dict[str, Any] = {}
         task = Task(qubo, start, initial is not None, seed, budget, monitor, info, data)
         monitor.start(
-            budget, start_energies if self.keeps_start else np.full(qubo.rows, np.inf)
+            budget, start_energies if keeps_start else np.full(qubo.rows, np.inf)
         )
         prepared = time.perf_counter()
         states = self.search(task)
@@ -255,7 +257,7 @@ class Solver(ABC):
             until = monitor if budget.seconds is not None else None
             states = descend(qubo, states, self.polish, budget.threads, monitor=until)
         energies = qubo.energies(states, budget.threads)
-        if self.keeps_start:
+        if keeps_start:
             worse = energies > start_energies
             states = np.where(worse[:, None], start, states)
             energies = np.where(worse, start_energies, energies)

@@ -30,14 +30,15 @@ class LayerData:
     outputs
         ``(rows [R, n], images [B]) -> [B, R, positions]``: what the layer gives for
         these images with these rows for weights, bias and all, before the activation;
-        differentiable in the rows. Its inputs are those that the layer will see, from
-        the layers before it as they are rounded.
+        differentiable in the rows, which may be of any floating-point type and on any
+        device. Its inputs are those that the layer will see, from the layers before it
+        as they are rounded. Row r of the outputs depends on row r of the weights alone.
     targets
         ``(images [B]) -> [B, R, positions]``: what the original layer gives on the
-        original inputs.
+        original inputs; of the type and on the device of `outputs`.
     activation
-        What the network applies to the outputs; None where another operation, such as
-        an addition, comes first.
+        What the network applies to each output alone, never in place; None where
+        another operation, such as an addition, comes first.
     """
 
     floor: NDArray[np.float64]

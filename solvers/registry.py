@@ -32,6 +32,10 @@ BUILT_IN = {
     "kbest": "solvers.kbest:KBest",
     "klein": "solvers.klein:Klein",
     "gptq": "solvers.gptq:Gptq",
+    "hopfield": "solvers.hopfield:Hopfield",
+    "adaround": "solvers.adaround:AdaRound",
+    "ste": "solvers.ste:Ste",
+    "signround": "solvers.signround:SignRound",
     "neal": "solvers.neal:Neal",
 }
 GROUP = "qubo_rounding.solvers"

@@ -70,6 +70,7 @@ def example_batches() -> dict[str, QuboBatch]:
     dense, wild = example_batch(4, 9), example_batch(3, 9, definite=False)
     weights = example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 9)))
     sparse = np.where(rng.random((9, 9)) < 0.2, rng.normal(size=(9, 9)), 0.0)
+    signs = np.array([[[-1]], [[1]]], np.int32)
     return {
         "positive definite": dense,
         "indefinite": wild,
@@ -85,7 +86,7 @@ def example_batches() -> dict[str, QuboBatch]:
         "with levels": replace(
             weights,
             fixed=rng.integers(-1, 2, (3, 9), np.int8),
-            levels=rng.integers(1, 8, (2, 3, 9)) * [[[-1]], [[1]]],
+            levels=rng.integers(1, 8, (2, 3, 9), np.int32) * signs,
         ),
     }
 

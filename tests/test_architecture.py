@@ -32,7 +32,7 @@ MAY_IMPORT = {
 TORCH_FILES = {
     f"qubo_rounding/{name}.py"
     for name in (
-        *("layers", "layer_rows", "folding", "hessian", "evaluate", "network"),
+        *("layers", "layer_rows", "layer_data", "folding", "hessian", "evaluate"),
         *("models", "checkpoints", "cifar_resnet", "vision"),
         *("images", "preprocessing"),
     )

@@ -19,7 +19,7 @@ from solvers.errors import InputError
 from solvers.qubo import Float, QuboBatch
 from solvers.registry import parse_solver
 
-DEFAULT_SOLVER = "sa"
+DEFAULT_SOLVER = "tabu"
 # What is read becomes dense; symmetrising it holds three matrices of float64 at a time,
 # and a solver keeps one more of its own.
 _BYTES_PER_ENTRY = 32

@@ -28,6 +28,8 @@ BUILT_IN = {
     "descent": "solvers.descent:Descent",
     "cem": "solvers.cem:CrossEntropy",
     "sa": "solvers.annealing:SimulatedAnnealing",
+    "tabu": "solvers.tabu:Tabu",
+    "qbsolv": "solvers.qbsolv:Qbsolv",
     "babai": "solvers.babai:Babai",
     "kbest": "solvers.kbest:KBest",
     "klein": "solvers.klein:Klein",

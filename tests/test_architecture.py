@@ -38,7 +38,9 @@ TORCH_FILES = {
     )
 }
 # All that `solvers` may need when it is imported.
-SOLVERS_AT_IMPORT = {"numpy", "scipy", "numba", "solvers"} | sys.stdlib_module_names
+SOLVERS_AT_IMPORT = {"numpy", "scipy", "solvers"} | sys.stdlib_module_names
+# llvmlite is numba's own.
+SOLVERS_AT_IMPORT |= {"numba", "llvmlite"}
 
 MAX_LINES = 350
 MAX_IMPORT_SECONDS = 0.5

@@ -1,0 +1,99 @@
+"""All methods on one problem, through `python -m benchmarks.compare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import compare
+from qubo_rounding.grid import Grid
+from qubo_rounding.problem import RoundingProblem
+from solvers.registry import split_solvers
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(12, 40)) + 1
+    weight = rng.normal(size=(3, 12))
+    path = tmp_path_factory.mktemp("compare") / "small.npz"
+    RoundingProblem.on_grid(weight, Grid(bits=3), x @ x.T / 40).save(path)
+    return path
+
+
+def rows(out: str) -> dict[str, list[str]]:
+    lines = [line.split() for line in out.splitlines()[2:]]
+    return {line[0]: line[1:] for line in lines}
+
+
+def test_table(problem, capsys):
+    arguments = ["--problem", str(problem), "--solver", "nearest,tabu@0.1,sa,gptq"]
+    assert compare.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("small: 3 rows, n = 12\n")
+    table = rows(out)
+    assert list(table) == ["nearest", "tabu@0.1", "sa[polish=none]", "gptq"]
+    assert float(table["nearest"][0]) == 1.0
+    assert float(table["nearest"][2]) <= 1.0
+    assert float(table["tabu@0.1"][0]) <= float(table["nearest"][2])
+    assert table["gptq"][2:6] == ["out", "of", "the", "set"]
+    assert {line[-1] for line in table.values()} <= {"done", "time"}
+
+
+def test_polished_errors_are_those_of_the_descended_states(problem):
+    whole = RoundingProblem.load(problem)
+    run = compare.measure(whole, *compare.read_entry("nearest"), 0, 1)
+    (qubo,) = whole.to_qubos()
+    states = compare.descend(qubo, qubo.nearest())
+    error = whole.local_mse(states).sum() / whole.local_mse(whole.nearest()).sum()
+    assert run["polished_ratio"] == pytest.approx(error)
+
+
+def test_the_default_list_can_be_read(problem):
+    methods = compare.methods(RoundingProblem.load(problem))
+    assert len(methods) == len(set(methods)) > 25
+    for text in methods:
+        compare.read_entry(text)
+    assert split_solvers(",".join(methods)) == methods
+
+
+def test_first_rows(problem, capsys):
+    whole = RoundingProblem.load(problem)
+    first = compare.first_rows(whole, 2)
+    states = whole.nearest()
+    np.testing.assert_allclose(first.local_mse(states[:2]), whole.local_mse(states)[:2])
+    for rows_, message in ((4, "--rows must be 1 to 3, not 4"), (0, "not 0")):
+        assert compare.main(["--problem", str(problem), "--rows", str(rows_)]) == 2
+        assert message in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--solver", "tabu@soon"], "cannot read seconds 'soon' of 'tabu@soon'"),
+        (["--solver", "tabu@0"], "seconds must be positive"),
+        (["--solver", "tabuu"], "did you mean tabu"),
+    ],
+)
+def test_bad_input(problem, capsys, arguments, message):
+    assert compare.main(["--problem", str(problem), *arguments]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_runs_are_taken_up_again(problem, tmp_path, capsys):
+    log = str(tmp_path / "log.jsonl")
+    arguments = ["--problem", str(problem), "--log", log]
+    assert compare.main([*arguments, "--solver", "nearest,sa"]) == 0
+    capsys.readouterr()
+    before = Path(log).read_text()
+    assert compare.main([*arguments, "--solver", "sa,nearest,descent"]) == 0
+    assert Path(log).read_text().startswith(before)
+    assert list(rows(capsys.readouterr().out)) == [
+        "sa[polish=none]",
+        "nearest",
+        "descent",
+    ]

@@ -1,0 +1,121 @@
+"""QUBO files through `python -m benchmarks.instances`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import instances
+from solvers import QuboBatch, write_qubo
+from solvers.testing import brute_force
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three small problems to be maximised, and their optima."""
+    rng = np.random.default_rng(0)
+    lines = ["name,file,best_known_max"]
+    for k in range(3):
+        Q = np.triu(rng.integers(-50, 51, (10, 10))).astype(float)
+        write_qubo(tmp_path / f"p_{k}.qubo", QuboBatch.from_matrix(Q))
+        best = -brute_force(QuboBatch.from_matrix(-Q))[1][0]
+        lines.append(f"p10-{k},p_{k}.qubo,{best}")
+    (tmp_path / "best.csv").write_text("\n".join(lines) + "\n")
+    return tmp_path
+
+
+def test_reaches_known_maxima(folder, capsys):
+    log = folder / "log.jsonl"
+    arguments = [str(folder), "--best-known", str(folder / "best.csv")]
+    arguments += ["--solver", "tabu,floor", "--log", str(log)]
+    assert instances.main(arguments) == 0
+    out = capsys.readouterr().out
+    rows = [line.split() for line in out.splitlines()]
+    assert rows[1][:4] == ["p10-*", "10", "tabu", "3/3"]
+    # The empty state has the value 0, which is no maximum here.
+    assert rows[2][2:4] == ["floor", "0/3"]
+    assert float(rows[2][4]) == 100.0
+    assert rows[3][0] == "all"
+    kept = log.read_text()
+    assert len(kept.splitlines()) == 7
+    assert instances.main(arguments) == 0
+    assert capsys.readouterr().out == out
+    assert log.read_text() == kept
+
+
+def test_without_known_values_the_best_of_the_run_counts(folder, capsys):
+    problem = str(folder / "p_0.qubo")
+    assert instances.main([problem, "--solver", "floor,tabu"]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    reached = {row[2]: row[3] for row in rows[1:]}
+    assert reached == {"floor": "0/1", "tabu": "1/1"}
+
+
+def test_a_claim_is_not_believed(folder):
+    """Energies are those of the states."""
+    name, qubo, known = instances.collect([folder], folder / "best.csv")[0]
+    run = instances._run(
+        instances.parse_solvers("tabu")[0], qubo, 0, instances.Budget(target=known)
+    )
+    assert name == "p10-0"
+    assert run["energy"] == pytest.approx(known)
+    assert run["status"] in ("target", "done")
+
+
+@pytest.mark.parametrize(
+    ("name", "group"),
+    [("gka12d", "gka*d"), ("bqp50-1", "bqp50-*"), ("p_3", "p_*"), ("mine", "mine")],
+)
+def test_classes(name, group):
+    assert instances._class(name) == group
+
+
+@pytest.mark.parametrize(
+    ("csv", "message"),
+    [
+        ("file\nx.qubo\n", r"best.csv:2: needs file and best_known_max or best_known_"),
+        ("file,best_known_max\nx.qubo,many\n", r"best.csv:2: needs file and best"),
+    ],
+)
+def test_bad_tables(folder, capsys, csv, message):
+    (folder / "best.csv").write_text(csv)
+    code = instances.main([str(folder), "--best-known", str(folder / "best.csv")])
+    assert code == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert message.replace("\\", "") in error
+
+
+def test_no_instances(tmp_path, capsys):
+    assert instances.main([str(tmp_path)]) == 2
+    assert "no instance in" in capsys.readouterr().err
+    assert instances.main([str(tmp_path / "none.qubo")]) == 2
+    assert "no file" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(
+    "QUBO_ROUNDING_REAL_DATA" not in os.environ,
+    reason="real data: QUBO_ROUNDING_REAL_DATA is not set",
+)
+def test_tabu_reaches_the_best_known_values_of_the_literature(capsys):
+    """A sample of the classes; all of them are run by the command."""
+    folder = Path(os.environ["QUBO_ROUNDING_REAL_DATA"]) / "qubo"
+    names = ("bqp50_1", "bqp100_3", "bqp250_1", "bqpqka_10", "bqpqka_24", "bqpqka_34")
+    files = [str(folder / f"{name}.qubo") for name in names]
+    known = str(folder / "best_known.csv")
+    assert instances.main([*files, "--best-known", known, "--solver", "tabu"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1].split()
+    assert last[:4] == ["all", "20-250", "tabu", "6/6"] or last[3] == "6/6"
+
+
+def test_runs_hold_what_a_reader_needs(folder):
+    log = folder / "log.jsonl"
+    assert instances.main([str(folder), "--solver", "sa", "--log", str(log)]) == 0
+    first, run, *_ = (json.loads(line) for line in log.read_text().splitlines())
+    assert first["settings"] == {"seconds": 1.0, "seed": 0}
+    assert {"python", "packages", "commit"} <= first["environment"].keys()
+    assert {"energy", "seconds", "seconds_to_best", "status"} <= run["run"].keys()

@@ -1,0 +1,245 @@
+"""Tabu search: its answers by brute force, its limits, its options."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from solvers.budget import Budget
+from solvers.errors import InputError
+from solvers.files import read_qubo
+from solvers.kernels import tabu_rounds
+from solvers.qubo import QuboBatch
+from solvers.rows import over_rows
+from solvers.tabu import Tabu
+from solvers.testing import (
+    brute_force,
+    check_solver,
+    example_batch,
+    reference_energies,
+)
+from tests.cases import make
+
+
+@pytest.fixture(scope="module", autouse=True)
+def compiled():
+    """Compilation belongs to no test's clock."""
+    Tabu(num_sweeps=1).solve(example_batch(1, 2))
+
+
+class TestAnswers:
+    @pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 12])
+    @pytest.mark.parametrize("definite", [True, False])
+    def test_optimum_of_small_problems(self, n, definite):
+        qubo = example_batch(4, n, seed=n, definite=definite)
+        _, lowest = brute_force(qubo)
+        found = Tabu().solve(qubo, budget=Budget(sweeps=1000))
+        np.testing.assert_allclose(found.energies, lowest, rtol=1e-9, atol=1e-9)
+
+    def test_optimum_of_sparse_and_pinned_problems(self):
+        rng = np.random.default_rng(0)
+        sparse = rng.normal(size=(12, 12)) * (rng.random((12, 12)) < 0.15)
+        for qubo in (
+            QuboBatch.from_matrix(sparse, rng.normal(size=(3, 12))),
+            make(4, 12, seed=1),
+            make(4, 12, seed=2, dtype=np.float32),
+        ):
+            _, lowest = brute_force(qubo)
+            found = Tabu().solve(qubo, budget=Budget(sweeps=1000))
+            np.testing.assert_allclose(found.energies, lowest, rtol=1e-6, atol=1e-9)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            {"pool": 1, "subsize": 0},
+            {"relink": 1.0, "pool": 2, "tenure": 7},
+            {"relink": 0.0, "weakest": 0.0, "strongest": 1.0, "share": 1.0},
+            {"patience": 0.01, "subsize": 1},
+        ],
+    )
+    def test_conformance_of_options(self, options):
+        assert check_solver(Tabu(num_sweeps=30, **options)) == []
+
+    @pytest.mark.filterwarnings("ignore:overflow encountered")
+    @pytest.mark.parametrize("factor", [2.0**150, 2.0**-150])
+    def test_any_unit(self, factor):
+        qubo = example_batch(2, 30)
+        other = replace(
+            qubo,
+            H=factor * qubo.H,
+            linear=factor * qubo.linear,
+            offset=factor * qubo.offset,
+        )
+        one = Tabu(num_sweeps=50).solve(qubo)
+        found = Tabu(num_sweeps=50).solve(other)
+        np.testing.assert_array_equal(one.states, found.states)
+
+    def test_sums_that_overflow(self):
+        size = np.ones((1, 30))
+        qubo = QuboBatch(np.full((30, 30), 1e307), size, [0.0], size, size)
+        with pytest.raises(InputError, match="too large: their sums overflow"):
+            Tabu().solve(qubo)
+
+    def test_warm_start(self):
+        """A good start is kept, and improved where a short search can."""
+        qubo = example_batch(4, 80, seed=3)
+        good = Tabu(num_sweeps=300).solve(qubo)
+        warm = Tabu().solve(qubo, initial=good.states, budget=Budget(sweeps=1))
+        assert (warm.energies <= good.energies).all()
+        cold = Tabu().solve(qubo, budget=Budget(sweeps=1))
+        assert (warm.energies < cold.energies).all()
+
+    def test_longer_is_better(self):
+        qubo = example_batch(8, 120, seed=5)
+        sums = [
+            Tabu(subsize=0).solve(qubo, budget=Budget(sweeps=k)).energies.sum()
+            for k in (1, 20, 400)
+        ]
+        assert sums[0] > sums[1] > sums[2]
+
+    def test_sweeps_are_flips(self):
+        qubo = example_batch(3, 50)
+        info = Tabu().solve(qubo, budget=Budget(sweeps=20)).info
+        # The last walk to the start of a run, or sweep of parts, is finished.
+        assert 3 * 50 * 20 <= info["flips"] <= 3 * 50 * 20 + 3 * 50 * 60
+        assert info["runs"] > 3
+
+    @pytest.mark.parametrize("threads", [2, 3])
+    def test_threads(self, threads):
+        qubo = make(5, 60, seed=6)
+        one = Tabu(num_sweeps=100).solve(qubo)
+        many = Tabu(num_sweeps=100).solve(qubo, budget=Budget(threads=threads))
+        np.testing.assert_array_equal(one.states, many.states)
+
+    def test_where_a_search_is_cut_changes_nothing(self, monkeypatch):
+        """Runs go on over the reports, whenever these are."""
+        qubo = make(4, 50, seed=8)
+        one = Tabu(num_sweeps=60).solve(qubo)
+        monkeypatch.setattr("solvers.tabu.CHUNK", 4 * 50 * 17)
+        many = Tabu(num_sweeps=60).solve(qubo)
+        assert len(many.trace[0]) > len(one.trace[0]) + 20
+        np.testing.assert_array_equal(one.states, many.states)
+        assert one.info == many.info
+
+    def test_rows_are_independent(self):
+        qubo = make(5, 40, seed=9)
+        every = Tabu(num_sweeps=50).solve(qubo)
+        some = Tabu(num_sweeps=50).solve(qubo.take(slice(0, 2)))
+        np.testing.assert_array_equal(every.states[:2], some.states)
+
+    @pytest.mark.parametrize(("rows", "n"), [(1, 60), (64, 147)])
+    def test_seconds(self, rows, n):
+        qubo = example_batch(rows, n)
+        found = Tabu(num_sweeps=10**7).solve(qubo, budget=Budget(seconds=0.4))
+        assert found.status == "time"
+        assert 0.4 <= found.timing["solve"] < 0.44 + 0.02
+
+    def test_rows_share_the_time(self):
+        """However soon it ends, no row has waited for another."""
+        qubo = example_batch(64, 147)
+        found = Tabu(num_sweeps=10**7).solve(qubo, budget=Budget(seconds=0.2))
+        start = reference_energies(qubo, qubo.nearest())
+        assert (found.energies < start).all()
+
+    def test_target(self):
+        qubo = example_batch(3, 40)
+        best = Tabu(num_sweeps=200).solve(qubo).energies
+        goal = Budget(target=best + 1e-6)
+        found = Tabu(num_sweeps=10**7).solve(qubo, budget=goal)
+        assert found.status == "target"
+        assert (found.energies <= best + 1e-6).all()
+
+    def test_stale_pools_begin_anew(self, monkeypatch):
+        seen = []
+
+        def watched(kernel, shared, per_row, threads):
+            over_rows(kernel, shared, per_row, threads)
+            held, stale, _, runs = per_row[-4:]
+            seen.append((held.copy(), stale.copy(), runs.copy()))
+
+        monkeypatch.setattr("solvers.tabu.over_rows", watched)
+        monkeypatch.setattr("solvers.tabu.CHUNK", 4 * 20 * 20)
+        qubo = example_batch(4, 20, definite=False)
+        Tabu(num_sweeps=2000, pool=3, subsize=0).solve(qubo)
+        held, stale, runs = (np.array(each) for each in zip(*seen, strict=True))
+        assert (runs[-1] > 200).all()
+        assert stale.max() < tabu_rounds.STALE * 3
+        assert (held[1:] < held[:-1]).sum() > 10
+
+    def test_runs_leave_states_of_the_pool(self, monkeypatch):
+        """Any of them, also while the pool stays as it is."""
+        left = {}
+
+        def watched(kernel, shared, per_row, threads):
+            over_rows(kernel, shared, per_row, threads)
+            here, (going, states, _, held, *_) = per_row[8], per_row[-7:]
+            for r in np.flatnonzero(going & (held > 1)):
+                assert (states[r, : held[r]] == here[r]).all(axis=1).any()
+                pool = states[r, : held[r]].tobytes()
+                left.setdefault(pool, set()).add(here[r].tobytes())
+
+        monkeypatch.setattr("solvers.tabu.over_rows", watched)
+        monkeypatch.setattr("solvers.tabu.CHUNK", 3 * 60 * 60)
+        Tabu(num_sweeps=300, pool=5).solve(example_batch(3, 60, definite=False))
+        assert max(len(states) for states in left.values()) > 2
+
+    @pytest.mark.parametrize("seed", range(3))
+    def test_ill_conditioned(self, seed):
+        """Energies are judged in float64: what is claimed is real, and low."""
+        rng = np.random.default_rng(seed)
+        x = rng.normal(size=(400, 100)).cumsum(axis=1) * 0.05
+        x += rng.normal(3, 1, (400, 1))
+        H = x.T @ x / 400
+        t = rng.random((4, 100))
+        pull = t @ H
+        qubo = QuboBatch(H, -2 * pull, (t * pull).sum(axis=1), np.ones((4, 1)), t)
+        found = Tabu(num_sweeps=300).solve(qubo)
+        np.testing.assert_allclose(
+            found.energies, reference_energies(qubo, found.states), rtol=1e-6
+        )
+        start = reference_energies(qubo, qubo.nearest())
+        assert found.energies.sum() < 0.03 * start.sum()
+
+
+@pytest.mark.parametrize("name", ["bqpqka_1", "bqpqka_30", "bqp50_3", "bqp250_1"])
+def test_best_known_values(real_data, name):
+    table = (real_data / "qubo" / "best_known.csv").read_text().splitlines()
+    (line,) = [row for row in table if f"{name}.qubo" in row]
+    known = -float(line.split('",')[1].split(",")[2])
+    qubo = read_qubo(real_data / "qubo" / f"{name}.qubo", maximise=True)
+    found = Tabu().solve(qubo, budget=Budget(seconds=1, target=known + 0.5))
+    assert found.energies[0] == known
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_sweeps": 0}, "num_sweeps must be at least 1"),
+        ({"pool": 0}, "pool must be at least 1"),
+        ({"relink": -0.1}, r"relink must lie in \[0, 1\]"),
+        ({"relink": 1.1}, r"relink must lie in \[0, 1\]"),
+        ({"patience": 0}, "patience must be positive and finite"),
+        ({"patience": math.inf}, "patience must be positive and finite"),
+        ({"tenure": -1}, "tenure must be at least 0"),
+        ({"weakest": 0.6}, "0 <= weakest <= strongest <= 1"),
+        ({"weakest": -0.1}, "0 <= weakest <= strongest <= 1"),
+        ({"strongest": 1.1}, "0 <= weakest <= strongest <= 1"),
+        ({"share": 0}, r"share must lie in \(0, 1\]"),
+        ({"share": 1.1}, r"share must lie in \(0, 1\]"),
+        ({"subsize": -1}, "subsize must be at least 0"),
+    ],
+)
+def test_options(options, message):
+    with pytest.raises(InputError, match=f"solver tabu: .*{message}"):
+        Tabu(**options)
+
+
+@pytest.mark.parametrize(
+    "name", ["relink", "patience", "weakest", "strongest", "share"]
+)
+def test_options_refuse_nan(name):
+    with pytest.raises(InputError, match=name):
+        Tabu(**{name: math.nan})

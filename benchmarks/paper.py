@@ -81,6 +81,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--weights", default="auto", help="as of benchmarks.run")
     parser.add_argument("--images", type=Path, metavar="DIR", help="default: embedded")
     parser.add_argument("--calibration", type=int, default=256, metavar="N")
+    parser.add_argument("--evaluation", type=int, metavar="N", help="all the others")
     parser.add_argument("--bits", type=int, default=4)
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
@@ -110,7 +111,7 @@ def _run(options: argparse.Namespace) -> int:
         weights=options.weights,
         images=options.images,
         calibration=options.calibration,
-        evaluation=None,
+        evaluation=options.evaluation,
         objective=subject.OBJECTIVES[0],
         seed=0,
         say=print,

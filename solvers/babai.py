@@ -48,10 +48,14 @@ class Decoder(Solver):
 
     def prepare(self, task: Task) -> Targets | None:
         """The targets; None where time is up by then."""
-        factor = factorise(task.qubo.H, self.order, self.damping)
+        from threadpoolctl import threadpool_limits
+
+        # BLAS's threads gain little here, and lose a factor of ten on busy cores.
+        with threadpool_limits(1, "blas"):
+            factor = factorise(task.qubo.H, self.order, self.damping)
+            targets = self.targets(task, factor)
         mean = float(np.abs(task.qubo.H.diagonal()).mean())
         task.info["damping"] = factor.damping / mean if mean else factor.damping
-        targets = self.targets(task, factor)
         if task.monitor.remaining() > 0:
             return targets
         task.monitor.report(task.monitor.best)

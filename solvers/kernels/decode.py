@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_min
+from solvers.kernels.compile import jit, jit_sum, minimum
 from solvers.kernels.streams import GOLDEN, to_uniform
 
 # Variables of a block: the bits of a word.
@@ -153,26 +153,27 @@ def write_line(words, parents, r, block, k, n, bits):
         k = parents[r, b, k]
 
 
-@jit_min
+@jit_sum
 def branch(u, cost, r, i, step, count, near, far, up):
     """Costs of both children of every path, and the least and greatest of the nearer.
 
     ``near[k]`` and ``far[k]`` are the costs of the children with the nearer and the
     farther value, ``up[k]`` whether the nearer is 1.
     """
-    least, worst = np.inf, -np.inf
+    least, worst = np.inf, np.inf
     for k in range(count):
         a = u[k, i]
         b = a - step
         up[k] = a + a > step
         a *= a
         b *= b
-        x = cost[r, k] + min(a, b)
+        lower = minimum(a, b)
+        x = cost[r, k] + lower
         near[k] = x
-        far[k] = cost[r, k] + max(a, b)
-        least = min(least, x)
-        worst = max(worst, x)
-    return least, worst
+        far[k] = cost[r, k] + (a + b - lower)
+        least = minimum(least, x)
+        worst = minimum(worst, -x)
+    return least, -worst
 
 
 @jit

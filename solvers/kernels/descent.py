@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_min
+from solvers.kernels.compile import jit, jit_sum, minimum
 
 
 @jit
@@ -70,17 +70,17 @@ def cyclic(H, passes, z, u, q, energy, flips, done):
                 break
 
 
-@jit_min
+@jit_sum
 def least_partner_cost(H, z, u, q, r, i):
     """Least cost of a second flip after that of i."""
     least = np.inf
     a = 2.0 * z[r, i]
     for j in range(np.uint64(0), np.uint64(i)):
         cost = z[r, j] * (2.0 * u[r, j] + a * H[i, j]) + q[r, j]
-        least = min(least, cost)
+        least = minimum(least, cost)
     for j in range(np.uint64(i + 1), np.uint64(z.shape[1])):
         cost = z[r, j] * (2.0 * u[r, j] + a * H[i, j]) + q[r, j]
-        least = min(least, cost)
+        least = minimum(least, cost)
     return least
 
 

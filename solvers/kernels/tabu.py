@@ -10,11 +10,8 @@ and energies of states that are kept are computed in float64.
 from __future__ import annotations
 
 import numpy as np
-from numba.core import types
-from numba.core.cgutils import ir  # type: ignore[attr-defined]
-from numba.extending import intrinsic
 
-from solvers.kernels.compile import jit, jit_sum
+from solvers.kernels.compile import jit, jit_sum, minimum
 from solvers.kernels.streams import GOLDEN, next_uniform, to_uniform
 
 FLOAT = np.float32
@@ -30,25 +27,6 @@ FOREVER = np.float32(2.0**25)
 # an energy that sinks for ever; then, the run must end and its costs be computed anew.
 PATIENCES = 50
 UNSIGNED = np.uint64
-
-
-@intrinsic
-def minimum(typing, a, b):
-    """The smaller of two floats, neither NaN.
-
-    LLVM vectorises its own minimum, but not the comparison that numba makes of `min`.
-    """
-    if not (isinstance(a, types.Float) and a == b):
-        return None
-
-    def generate(context, builder, signature, arguments):
-        kind = arguments[0].type
-        smaller = builder.module.declare_intrinsic(
-            "llvm.minnum", [kind], ir.FunctionType(kind, [kind, kind])
-        )
-        return builder.call(smaller, arguments, fastmath=("nnan", "nsz"))
-
-    return a(a, a), generate
 
 
 @jit
@@ -76,7 +54,7 @@ def update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low):
         cost[r, j] = c
         marked = INT((FLOAT(c).view(INT) & high) | index[j]).view(FLOAT)
         may = (expiry[r, j] <= clock) | (c < aspiration)
-        least = minimum(least, marked if may else NEVER)  # type: ignore[call-arg]
+        least = minimum(least, marked if may else NEVER)
     return least
 
 

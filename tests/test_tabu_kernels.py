@@ -1,0 +1,345 @@
+"""The kernels of tabu search against plain numpy: moves, runs, pools, parts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from solvers.kernels import tabu, tabu_rounds
+from solvers.qubo import QuboBatch
+from solvers.tabu import TabuWalk, run_length
+from solvers.testing import (
+    example_batch,
+    reference_energies,
+)
+from tests.cases import SIZES, flip_costs, make, some_states
+
+F = np.float32
+
+
+def stand(qubo: QuboBatch, states: np.ndarray) -> TabuWalk:
+    """A walk with signs, costs and energies set."""
+    walk = TabuWalk.at(qubo, states)
+    for r in range(qubo.rows):
+        scale, linear, offset, barred, unit, root, _, _ = walk.model(qubo)
+        tabu.stand(
+            walk.exact,
+            scale,
+            barred,
+            unit,
+            root,
+            r,
+            walk.here,
+            walk.u,
+            walk.z,
+            walk.cost,
+        )
+        energy = tabu.exact_energy(scale, linear, offset, r, walk.here, walk.u)
+        walk.value[r] = energy / unit[r]
+        walk.lowest[r] = walk.value[r]
+    return walk
+
+
+def states_of(walk: TabuWalk) -> np.ndarray:
+    return (walk.z[:, : len(walk.H)] < 0).astype(np.uint8)
+
+
+def flip(walk: TabuWalk, r: int, i: int, until: float = 0, clock: float = 0) -> float:
+    step = tabu.turn(walk.H, walk.z, walk.cost, walk.expiry, r, i, F(until))
+    return tabu.update(
+        walk.H, walk.z, walk.cost, walk.expiry, r, i, step, F(clock), -tabu.NEVER,
+        walk.index, walk.low,
+    )  # fmt: skip
+
+
+def index_of(walk: TabuWalk, least: float) -> int:
+    return int(F(least).view(np.int32) & walk.low)
+
+
+def run(walk: TabuWalk, r: int, iterations: int, tenure: int, spread: int = 0) -> int:
+    return tabu.tabu(
+        walk.H, walk.z, walk.cost, walk.expiry, r, iterations, 10**6, tenure, spread,
+        walk.noise[r], walk.clock, walk.found, walk.value, walk.lowest, walk.best,
+        np.arange(len(walk.z), dtype=np.uint64), walk.index, walk.low,
+    )  # fmt: skip
+
+
+class TestMoves:
+    @pytest.mark.parametrize("n", SIZES)
+    def test_costs_follow_the_flips(self, n):
+        qubo = make(3, n, seed=n)
+        walk = stand(qubo, some_states(qubo))
+        rng = np.random.default_rng(n)
+        for r in range(3):
+            for i in rng.permutation(np.flatnonzero(qubo.free(r)))[:20]:
+                least = flip(walk, r, i)
+                k = index_of(walk, least)
+                costs = walk.cost[r, :n]
+                # The low bits of a float32 hold the index of the least.
+                assert costs[k] <= costs.min() + 2e-5 * n * abs(costs.min())
+        real = flip_costs(qubo, states_of(walk))
+        free = np.isfinite(real)
+        held = walk.cost[:, :n] * walk.unit[:, None]
+        largest = np.abs(real[free]).max(initial=0)
+        np.testing.assert_allclose(held[free], real[free], atol=3e-6 * largest)
+        assert (walk.cost[:, :n][~free] >= tabu.NONE).all()
+        assert (walk.cost[:, n:] >= tabu.NONE).all()
+
+    def test_what_may_flip(self):
+        """Expired, or below the aspiration; pinned variables never."""
+        qubo = replace(
+            QuboBatch.from_matrix(np.diag([-4.0, -3.0, -2.0, -1.0])),
+            fixed=np.array([[0, -1, -1, -1]], np.int8),
+        )
+        walk = stand(qubo, np.zeros((1, 4), np.uint8))
+        walk.expiry[0, 1:3] = 5
+
+        def chosen(clock: float, below: float) -> int:
+            least = tabu.look(
+                walk.H, walk.z, walk.cost, walk.expiry, 0, F(clock),
+                F(below / walk.unit[0]), walk.index, walk.low,
+            )  # fmt: skip
+            return index_of(walk, least) if least < tabu.NONE else -1
+
+        assert chosen(4, -9) == 3
+        assert chosen(5, -9) == 1
+        assert chosen(4, -2.5) == 1
+        walk.expiry[0] = tabu.FOREVER
+        assert chosen(100, -9) == -1
+        assert chosen(100, -1.5) == 1
+
+    @pytest.mark.parametrize("n", [9, 33, 147])
+    def test_whole_numbers_stay_whole(self, n):
+        """Units are powers of 2: integer models are exact, after any flips."""
+        rng = np.random.default_rng(n)
+        Q = rng.integers(-50, 51, (n, n))
+        qubo = QuboBatch.from_matrix(Q + Q.T, 7 * rng.integers(-50, 51, (2, n)))
+        walk = stand(qubo, some_states(qubo))
+        for r in range(2):
+            run(walk, r, 500, 3, 4)
+        costs = walk.cost[:, :n] * walk.unit[:, None]
+        np.testing.assert_array_equal(costs, flip_costs(qubo, states_of(walk)))
+
+    @settings(max_examples=20, deadline=None)
+    @given(st.integers(1, 40), st.integers(0, 100), st.integers(1, 300))
+    def test_energies_follow(self, n, seed, iterations):
+        qubo = make(2, n, seed=seed)
+        walk = stand(qubo, some_states(qubo))
+        start = walk.lowest.copy()
+        for r in range(2):
+            free = int(qubo.free(r).sum())
+            run(walk, r, iterations, free // 2)
+        real = reference_energies(qubo, states_of(walk))
+        best = reference_energies(qubo, walk.best)
+        size = np.abs(walk.unit)
+        np.testing.assert_allclose(
+            walk.value * walk.unit / size, real / size, atol=1e-5
+        )
+        np.testing.assert_allclose(
+            walk.lowest * walk.unit / size, best / size, atol=1e-5
+        )
+        assert (walk.lowest <= start).all()
+        np.testing.assert_array_equal(qubo.pin(walk.best), walk.best)
+
+    @pytest.mark.parametrize(("tenure", "spread"), [(1, 0), (4, 0), (12, 0), (3, 5)])
+    def test_tenure_forbids(self, tenure, spread):
+        """No variable flips again within its tenure, and some do soon after."""
+        qubo = example_batch(1, 30, seed=1)
+        walk = stand(qubo, qubo.nearest())
+        walk.lowest[0] = -1e9  # out of reach: no aspiration
+        last, waits = {}, []
+        for k in range(400):
+            before = states_of(walk)[0]
+            assert run(walk, 0, 1, tenure, spread) == 1
+            (i,) = np.flatnonzero(states_of(walk)[0] != before)
+            waits.append(k - last.get(i, -(10**9)))
+            last[i] = k
+        assert tenure < min(waits) <= tenure + spread + 3
+        assert walk.clock[0] == 400
+
+    def test_aspiration(self):
+        """A tabu flip that leads below the lowest energy is made."""
+        qubo = QuboBatch.from_matrix(np.diag([-5.0, 1.0, 1.0]))
+        for lowest, expected in ((0.0, [1, 0, 0]), (-100.0, [0, 1, 0])):
+            walk = stand(qubo, np.zeros((1, 3), np.uint8))
+            walk.expiry[0, 0] = 100
+            walk.lowest[0] = lowest / walk.unit[0]
+            run(walk, 0, 1, 5)
+            np.testing.assert_array_equal(states_of(walk), [expected])
+
+    def test_time_passes_where_all_is_tabu(self):
+        qubo = example_batch(1, 5)
+        walk = stand(qubo, qubo.nearest())
+        walk.lowest[0] = -1e9
+        walk.expiry[:] = 50
+        run(walk, 0, 50, 2)
+        np.testing.assert_array_equal(states_of(walk), qubo.nearest())
+        run(walk, 0, 1, 2)
+        assert (states_of(walk) != qubo.nearest()).sum() == 1
+
+    def test_a_run_ends(self):
+        """After its patience without progress, or by its length."""
+        qubo = example_batch(1, 20)
+        walk = stand(qubo, qubo.nearest())
+        args = (walk.H, walk.z, walk.cost, walk.expiry, 0, 10**6, 15, 3, 2)
+        rest = (walk.clock, walk.found, walk.value, walk.lowest, walk.best)
+        rng = np.zeros(1, np.uint64)
+        tabu.tabu(*args, walk.noise[0], *rest, rng, walk.index, walk.low)
+        assert walk.clock[0] == walk.found[0] + 15
+        # Energies that sink for ever, as a drift of rounding would have them.
+        sinking = (walk.noise[0] - 1e9, walk.clock * 0, walk.found * 0, *rest[2:])
+        made = tabu.tabu(*args, *sinking, rng, walk.index, walk.low)
+        assert made == 15 * tabu.PATIENCES
+        assert run_length(1e9, 10**6) * tabu.PATIENCES <= 2**24
+
+    @pytest.mark.parametrize("steps", [0, 1, 5, 100])
+    def test_forced_walk(self, steps):
+        """The cheapest of the allowed variables at each step, none twice."""
+        qubo = example_batch(2, 25, seed=3)
+        walk = stand(qubo, some_states(qubo))
+        allowed = np.random.default_rng(0).random(25) < 0.5
+        walk.expiry[1, :25] = np.where(allowed, tabu.FREE, tabu.FOREVER)
+        x = states_of(walk)
+        before = reference_energies(qubo, x)[1]
+        change = tabu.forced(
+            walk.H, walk.z, walk.cost, walk.expiry, 1, steps, walk.index, walk.low
+        )
+        for _ in range(min(steps, allowed.sum())):
+            costs = np.where(allowed, flip_costs(qubo, x)[1], np.inf)
+            i = costs.argmin()
+            x[1, i] ^= 1
+            allowed[i] = False
+        np.testing.assert_array_equal(states_of(walk), x)
+        after = reference_energies(qubo, x)[1]
+        assert change * walk.unit[1] == pytest.approx(after - before, rel=1e-4)
+
+    @pytest.mark.parametrize("n", SIZES)
+    def test_fields_follow_states(self, n):
+        qubo = make(2, n, seed=n)
+        walk = TabuWalk.at(qubo, some_states(qubo))
+        target = some_states(qubo, seed=5)
+        which, step = np.empty(n, np.int64), np.empty(n)
+        scale = qubo.full_scale()
+        for r in range(2):
+            tabu.follow(walk.exact, scale, r, target[r], walk.here, walk.u, which, step)
+        np.testing.assert_array_equal(walk.here, target)
+        np.testing.assert_allclose(
+            walk.u, TabuWalk.at(qubo, target).u, atol=1e-9 * np.abs(walk.u).max()
+        )
+        for r in range(2):
+            energy = tabu.exact_energy(
+                scale, qubo.linear, qubo.offset, r, walk.here, walk.u
+            )
+            assert energy == pytest.approx(reference_energies(qubo, target)[r])
+
+
+class TestPool:
+    def left(self, relink: float, seed: int, weak: int = 3, strong: int = 7):
+        """A walk that has left the first of two states of a full pool."""
+        qubo = make(1, 60, seed=2)
+        pool = np.stack([some_states(qubo, seed=k)[0] for k in (1, 2)])[None]
+        walk = stand(qubo, pool[:, 0])
+        before = reference_energies(qubo, pool[:, 0])
+        steps, change = tabu_rounds.leave(
+            walk.H, 0, 0, relink, 0.5, weak, strong, walk.z, walk.cost, walk.expiry,
+            pool, np.array([2]), np.array([seed], np.uint64), walk.index, walk.low,
+        )  # fmt: skip
+        x = states_of(walk)
+        after = reference_energies(qubo, x)
+        assert change * walk.unit[0] == pytest.approx((after - before)[0], rel=1e-4)
+        np.testing.assert_array_equal(qubo.pin(x), x)
+        costs = flip_costs(qubo, x)[0]
+        free = np.isfinite(costs)
+        # Runs begin with the costs of where they stand.
+        held = walk.cost[0, :60][free] * walk.unit[0]
+        np.testing.assert_allclose(held, costs[free], atol=1e-5 * max(abs(costs[free])))
+        return pool[0], x[0], steps
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_relinking_ends_between(self, seed):
+        (a, b), x, steps = self.left(1.0, seed)
+        distance = (a != b).sum()
+        assert (a != x).sum() == steps
+        assert (a != x).sum() + (x != b).sum() == distance
+        assert distance / 3 <= steps <= 2 * distance / 3 + 1
+
+    @pytest.mark.parametrize("seed", range(8))
+    def test_perturbation(self, seed):
+        (a, _), x, steps = self.left(0.0, seed)
+        assert 3 <= steps <= 7
+        assert (a != x).sum() == steps
+
+    def test_a_perturbation_is_of_what_is_drawn(self):
+        walks = [self.left(0.0, seed, 60, 60)[:2] for seed in range(20)]
+        flipped = [(pool[0] != x).sum() for pool, x in walks]
+        # Half of the free variables, of which there are about 48.
+        assert 18 < np.mean(flipped) < 30
+        assert len(set(flipped)) > 3
+
+    def test_offers(self):
+        states, energies = np.zeros((1, 3, 4), np.uint8), np.full((1, 3), np.inf)
+        held = np.zeros(1, np.int64)
+        rng = np.random.default_rng(0)
+        offered = {}
+        for _ in range(200):
+            x = rng.integers(0, 2, 4, np.uint8)
+            energy = float(x @ [8, 4, 2, 1])
+            known = sorted(offered)[:3]
+            taken = tabu_rounds.offer(states, energies, held, 0, x, energy, 1e-9)
+            new = energy not in offered
+            offered[energy] = x
+            assert taken == (new and (len(known) < 3 or energy < known[-1]))
+            best = sorted(offered)[:3]
+            assert sorted(energies[0, : held[0]]) == best
+            for k in range(held[0]):
+                np.testing.assert_array_equal(states[0, k], offered[energies[0, k]])
+        assert len(offered) == 16
+
+    def test_states_of_equal_energy_are_kept_apart(self):
+        states, energies = np.zeros((1, 3, 2), np.uint8), np.full((1, 3), np.inf)
+        held = np.zeros(1, np.int64)
+        for x in ([0, 1], [1, 0], [0, 1], [1, 0]):
+            tabu_rounds.offer(states, energies, held, 0, np.array(x, np.uint8), 1.0, 0)
+        assert held[0] == 2
+
+    def test_a_pool_begins_anew_from_its_best(self):
+        states = np.arange(6, dtype=np.uint8).reshape(1, 3, 2)
+        energies, held = np.array([[2.0, 1.0, 3.0]]), np.array([3])
+        tabu_rounds.empty(states, energies, held, 0)
+        np.testing.assert_array_equal(states[0, 0], [2, 3])
+        np.testing.assert_array_equal(energies, [[1.0, np.inf, np.inf]])
+        assert held[0] == 1
+
+    @pytest.mark.parametrize("subsize", [1, 5, 16, 47])
+    def test_parts(self, subsize):
+        """Each part improves with the rest clamped: never worse, bookkeeping right."""
+        qubo = make(2, 47, seed=4)
+        start = some_states(qubo)
+        walk = stand(qubo, start)
+        order = np.empty(47, np.int64)
+        rng = np.zeros(2, np.uint64)
+        for r in range(2):
+            free, _ = tabu_rounds.sweep_parts(
+                walk.H, subsize, subsize, 3, r, walk.noise[r], walk.z, walk.cost,
+                walk.expiry, order, rng, walk.index, walk.low,
+            )  # fmt: skip
+            assert free == qubo.free(r).sum()
+            assert set(order[:free]) == set(np.flatnonzero(qubo.free(r)))
+        x = states_of(walk)
+        np.testing.assert_array_equal(qubo.pin(x), x)
+        gain = reference_energies(qubo, start) - reference_energies(qubo, x)
+        assert (gain > 0).all()
+        real = flip_costs(qubo, x)
+        free = np.isfinite(real)
+        held = walk.cost[:, :47] * walk.unit[:, None]
+        np.testing.assert_allclose(held[free], real[free], atol=1e-5 * real[free].max())
+
+    def test_parts_are_ordered_by_cost(self):
+        cost = np.array([[3, -1, tabu.NEVER, 2]], F)
+        order = np.empty(4, np.int64)
+        assert tabu_rounds.by_cost(cost, 0, 4, order) == 3
+        np.testing.assert_array_equal(order[:3], [1, 3, 0])

@@ -35,7 +35,7 @@ METHODS = (
     *("hopfield", "hopfield[form=sigmoid+reg]", "adaround[rate=1e-3]"),
     *("adaround[rate=1e-2]", "signround"),
     *("neal[num_sweeps=1000]", "neal[num_sweeps=10000]"),
-    *("sa", "sa[num_sweeps=10000]", "cem", "cem[samples=1000]"),
+    *("sa", "sa[num_sweeps=10000]", "cem", "cem[samples=1000,elite=0.02]"),
     *("babai[order=natural]", "babai[order=activation]", "babai[order=min-pivot]"),
     *("klein", "kbest[paths=16]", "kbest[paths=128]"),
     *("dwave-tabu@0.4", "dwave-tabu@1.4", "dwave-tabu@6.5", "dwave-tabu@32"),
@@ -177,10 +177,16 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
                 f"{run['ratio']:.5f}",
                 f"{run['seconds']:.3f}",
                 *polished,
-                run["status"],
+                run["status"] + _softness(run["info"]),
             ]
         )
     return report.columns(lines)
+
+
+def _softness(notes: Sequence[dict[str, Any]]) -> str:
+    """How much of a relaxation was undecided when it was rounded."""
+    soft = [note["soft_fraction"] for note in notes if "soft_fraction" in note]
+    return f", {100 * max(soft):.2f} % soft" if soft else ""
 
 
 if __name__ == "__main__":

@@ -29,7 +29,7 @@ from benchmarks.race import warm_up
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
 from solvers import read_qubo as read
 
-SOLVERS = "descent,cem,sa,tabu,qbsolv,neal,dwave-tabu"
+SOLVERS = "descent,babai,kbest,klein,cem,hopfield,sa,qbsolv,tabu,exact,neal,dwave-tabu"
 # A value is reached when it is missed by no more than this, relatively.
 REACHED = 1e-9
 

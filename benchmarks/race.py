@@ -42,7 +42,7 @@ def run_solver(
     """
     qubos = problem.to_qubos()
     warm_up(solver, qubos[0])
-    states, claims, statuses = [], [], []
+    states, claims, statuses, notes = [], [], [], []
     timing = {"prepare": 0.0, "solve": 0.0, "finish": 0.0}
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
         for i, qubo in enumerate(qubos):
@@ -56,6 +56,13 @@ def run_solver(
             states.append(found.states)
             claims.append(found.energies)
             statuses.append(found.status)
+            notes.append(
+                {
+                    k: v
+                    for k, v in found.info.items()
+                    if isinstance(v, int | float | str)
+                }
+            )
             for part, seconds in found.timing.items():
                 timing[part] += seconds
     joined = problem.join(states)
@@ -76,6 +83,7 @@ def run_solver(
         "status": status if honest else "invalid",
         "timing": timing,
         "flipped": int((joined != problem.nearest()).sum()),
+        "info": notes,
     }
 
 

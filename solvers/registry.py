@@ -38,6 +38,7 @@ BUILT_IN = {
     "adaround": "solvers.adaround:AdaRound",
     "ste": "solvers.ste:Ste",
     "signround": "solvers.signround:SignRound",
+    "exact": "solvers.exact:Exact",
     "neal": "solvers.neal:Neal",
 }
 GROUP = "qubo_rounding.solvers"

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from benchmarks import run
+from benchmarks import compare, instances, paper, proofs, run, speed
+from solvers import available
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
 
@@ -20,7 +22,7 @@ def blocks(language: str) -> list[str]:
 def test_python_examples() -> None:
     namespace: dict[str, object] = {}
     examples = blocks("python")
-    assert len(examples) == 2
+    assert len(examples) == 3
     for example in examples:
         exec(example, namespace)
 
@@ -39,7 +41,7 @@ def test_the_main_job_prints_the_readmes_table(
     for line, promised in zip(printed, expected, strict=True):
         words, promises = line.split(), promised.split()
         assert words[0] == promises[0]
-        if words[0] in ("nearest", "stochastic", "cem", "sa", "neal"):
+        if words[0] in available():
             # Another processor sums in another order, and a search may then part ways.
             tolerance = 0.001 if words[0] == "nearest" else 0.25
             ratio, promise = float(words[2]), float(promises[2])
@@ -53,16 +55,22 @@ def test_the_main_job_prints_the_readmes_table(
 def test_every_option_of_the_readme_exists(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    with pytest.raises(SystemExit):
-        run.main(["--help"])
+    for command in (run, compare, instances, paper, proofs, speed):
+        with pytest.raises(SystemExit):
+            command.main(["--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     named = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", " ".join(blocks("sh")) + README))
-    assert named <= known | {"--solver"}
+    assert named <= known
+
+
+def test_every_command_of_the_readme_exists() -> None:
+    named = set(re.findall(r"python -m (benchmarks\.\w+)", README))
+    assert len(named) == 6
+    for module in named:
+        assert callable(import_module(module).main)
 
 
 def test_every_solver_of_the_table_exists() -> None:
-    from solvers import available
-
     table = README.split("## Solvers")[1].split("All take")[0]
     named = set(re.findall(r"`(\w+)`", table))
     assert named <= set(available())

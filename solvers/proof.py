@@ -1,0 +1,272 @@
+"""The proof of one row's optimum, in steps of a few ms."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Generator
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from solvers.kernels import enumeration, sphere
+from solvers.qubo import Float, States
+from solvers.semidefinite import Model, Split, central_path, ellipsoid
+
+# Nodes, or blocks of states, between two looks at the clock: some ten ms.
+CHUNK, BLOCKS = 100_000, 4096
+# Where the search's ellipsoid lies on the central path; block size and tours of BKZ.
+SHARE, BLOCK, TOURS = 0.1, 20, 4
+# Variables up to which a row gets a bound at all.
+BOUNDED = 1024
+# How near the central path is followed to its end, of the gap.
+END = 0.02
+# Nodes of a first attempt, up to the best energy. After it thresholds rise above the
+# semidefinite bound: the first, as a part of the way to the best energy, and how much
+# they rise after a search of few nodes and of more.
+FIRST, START, FEW, LEAP, RISE = 100_000, 0.2, 100_000, 1.25, 1.06
+# A tree is set up again when better states leave so much of its ellipsoid's radius.
+SHRUNK = 0.97
+
+Steps = Generator[None, None, bool]
+
+
+@dataclass(frozen=True, eq=False)
+class Tree:
+    """The whole numbers in a reduced basis, and where their search stands.
+
+    The arrays are those of `solvers.kernels.sphere.search`.
+    """
+
+    norms: Float
+    unit: float
+    shifts: Float
+    steps: NDArray[np.float32]
+    reach: NDArray[np.float32]
+    state: Float
+    centres: Float
+    near: NDArray[np.float32]
+    place: NDArray[np.int64]
+
+    @classmethod
+    def of(cls, here: Split) -> Tree:
+        """A search, not begun, of the ellipsoids that a split gives."""
+        m = len(here.y)
+        order = np.argsort(here.matrix.diagonal(), kind="stable")
+        basis = np.eye(m)[order]
+        vectors = np.linalg.cholesky(here.matrix)[order]
+        sphere.reduce_blocks(basis, vectors, BLOCK, TOURS)
+        upper = np.linalg.cholesky(basis @ here.matrix @ basis.T).T
+        lengths = np.array(upper.diagonal(), np.float64)
+        mu = upper / lengths[:, None]
+        shifts = scipy.linalg.solve_triangular(mu.T, np.eye(m), lower=True)
+        steps = np.pad(shifts @ basis, ((0, 0), (0, -m % sphere.LANES)))
+        reach = np.zeros_like(steps)
+        # In units that keep float32 in range.
+        longest = lengths.max()
+        np.cumsum(
+            (steps * (longest / lengths[:, None]))[:-1] ** 2, axis=0, out=reach[1:]
+        )
+        tree = cls(
+            norms=np.square(lengths),
+            unit=float(longest**2),
+            shifts=np.ascontiguousarray(shifts),
+            steps=steps.astype(np.float32),
+            reach=reach.astype(np.float32),
+            state=np.zeros((3, m + 1)),
+            centres=np.empty((m + 1, m)),
+            near=np.zeros((m + 1, steps.shape[1]), np.float32),
+            place=np.array([m, 0, 1]),
+        )
+        tree.state[sphere.COST, m] = here.bound
+        tree.centres[m] = np.linalg.solve(basis.T, here.y)
+        tree.near[m, :m] = here.y
+        return tree
+
+    @property
+    def done(self) -> bool:
+        """Whether the search has ended."""
+        level, _, down = self.place
+        return bool(level == len(self.norms) and not down)
+
+
+class Proof:
+    """The proof of one row's optimum.
+
+    Parameters
+    ----------
+    model
+        The row's free variables.
+    x : uint8 [m]
+        The best state known.
+    enumerated, largest
+        Variables up to which all states are enumerated, and up to which a proof is
+        tried.
+    limit
+        Nodes at most.
+
+    Attributes
+    ----------
+    x, energy
+        The best state, and [its energy, the bound of the search].
+    done
+        Whether there is nothing left to do.
+    lower, proved, nodes, tolerance
+        See `solvers.exact.Exact`.
+    """
+
+    def __init__(
+        self, model: Model, x: States, enumerated: int, largest: int, limit: int
+    ) -> None:
+        self.x, self.energy = x.copy(), np.full(2, model.energies(x))
+        self.lower, self.proved, self.nodes = -math.inf, False, 0
+        self.tolerance = 2 * model.noise
+        self.done = False
+        self._enumerated, self._largest, self._limit = enumerated, largest, limit
+        values = settle(model)
+        self._model, self._free = model.fix(values), values < 0
+        # Settled variables that hardly matter may be off in x; a better state found by
+        # the search brings these values.
+        self._settled = np.where(self._free, 0, values).astype(np.uint8)
+        self._split: Split | None = None
+        self._work = self._prove()
+
+    def advance(self) -> None:
+        """Take one step: some ms, at a few hundred variables some tens of ms."""
+        try:
+            next(self._work)
+        except StopIteration as end:
+            self.done, self.proved = True, end.value
+            if self.proved:
+                self.lower = max(self.lower, float(self.energy[0]) - self.tolerance)
+
+    @property
+    def gap(self) -> float:
+        """Energy less lower bound, over the energy's size; 0 where proved."""
+        if self.proved:
+            return 0.0
+        energy = float(self.energy[0])
+        return (energy - self.lower) / abs(energy) if energy else math.inf
+
+    def _prove(self) -> Steps:
+        m = len(self._model.c)
+        if m <= self._enumerated:
+            return (yield from self._enumerate())
+        if m > BOUNDED:
+            return False
+        for here, mu in central_path(self._model):
+            self.lower = max(self.lower, here.bound - self.tolerance)
+            gap = float(self.energy[0]) - here.bound
+            if gap <= self.tolerance:
+                return True
+            if mu * m < END * gap:
+                break
+            yield
+        if m > self._largest:
+            return False
+        if (yield from self._search(math.inf, self.nodes + FIRST)):
+            return True
+        floor = self.lower
+        radius = START * (float(self.energy[0]) - floor)
+        while True:
+            threshold, before = min(floor + radius, float(self.energy[0])), self.nodes
+            if not (yield from self._search(threshold, self._limit)):
+                return False
+            if self.energy[0] <= threshold:
+                return True
+            self.lower = max(self.lower, threshold - self.tolerance)
+            radius *= LEAP if self.nodes - before < FEW else RISE
+
+    def _enumerate(self) -> Steps:
+        model = self._model
+        least, best = np.array([math.inf]), np.zeros(len(model.c), np.uint8)
+        blocks = enumeration.blocks(len(model.c))
+        for first in range(0, blocks, BLOCKS):
+            if first:
+                yield
+                if self.nodes >= self._limit:
+                    return False
+            last = min(first + BLOCKS, blocks)
+            enumeration.enumerate_states(model.Q, model.c, first, last, least, best)
+            self.nodes += (last - first) << (enumeration.LOW + enumeration.MIDDLE)
+            if least[0] + model.k < self.energy[0]:
+                self._keep(best, least[0] + model.k)
+        return True
+
+    def _search(self, threshold: float, limit: int) -> Steps:
+        """Search for states of an energy up to `threshold`; whether that has ended.
+
+        It is given up when the row has had `limit` nodes.
+        """
+        energy = self.energy
+        energy[1] = min(threshold, energy[0])
+        while True:
+            here = ellipsoid(self._model, float(energy[1]), SHARE, self._split)
+            yield
+            if here is None:
+                return False
+            self._split = here
+            radius = energy[1] - here.bound
+            if radius <= 0:
+                return True
+            tree = Tree.of(here)
+            yield
+            while energy[1] - here.bound >= SHRUNK * radius:
+                if tree.done:
+                    return True
+                if self.nodes >= limit:
+                    return False
+                self._run(tree)
+                yield
+
+    def _run(self, tree: Tree) -> None:
+        model, held = self._model, self.energy[0]
+        before, best = int(tree.place[1]), np.zeros(len(model.c), np.uint8)
+        sphere.search(
+            tree.norms,
+            tree.shifts,
+            tree.steps,
+            tree.reach,
+            model.Q,
+            model.c,
+            model.k,
+            self.tolerance,
+            tree.unit,
+            CHUNK,
+            tree.state,
+            tree.centres,
+            tree.near,
+            tree.place,
+            self.energy,
+            best,
+        )
+        self.nodes += int(tree.place[1]) - before
+        if self.energy[0] < held:
+            self._keep(best, self.energy[0])
+
+    def _keep(self, x: States, energy: float) -> None:
+        self.energy[0] = energy
+        self.x = self._settled.copy()
+        self.x[self._free] = x
+
+
+def settle(model: Model) -> NDArray[np.int8]:
+    """Values [m] of variables that are the best whatever the others are; -1: free.
+
+    So is a variable whose linear term outweighs all its couplings, or which makes no
+    difference beyond rounding.
+    """
+    values = np.full(len(model.c), -1, np.int8)
+    while (values < 0).any():
+        left = model.fix(values)
+        own, couplings = left.c + left.Q.diagonal(), left.Q.copy()
+        np.fill_diagonal(couplings, 0)
+        least = own + 2 * np.minimum(couplings, 0).sum(axis=1)
+        most = own + 2 * np.maximum(couplings, 0).sum(axis=1)
+        idle = np.maximum(-least, most) <= model.noise / len(values)
+        settled = np.where(least >= 0, 0, np.where(most <= 0, 1, np.where(idle, 0, -1)))
+        if (settled < 0).all():
+            break
+        values[values < 0] = settled
+    return values

@@ -1,0 +1,66 @@
+"""Bounds and proofs of a problem's rows, through `python -m benchmarks.proofs`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks import proofs
+from qubo_rounding.grid import Grid
+from qubo_rounding.problem import RoundingProblem
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(2)
+    x = rng.normal(size=(12, 60)) + 1
+    problem = RoundingProblem.on_grid(
+        rng.normal(size=(3, 12)), Grid(bits=3), x @ x.T / 60
+    )
+    file = tmp_path_factory.mktemp("proofs") / "small.npz"
+    problem.save(file)
+    return file
+
+
+def test_table(path, tmp_path, capsys):
+    log = tmp_path / "log.jsonl"
+    arguments = ["--problem", str(path), "--sizes", "5,12", "--log", str(log)]
+    arguments += ["--reference", "tabu,kbest[paths=8]", "--seconds", "20"]
+    assert proofs.main(arguments) == 0
+    out = capsys.readouterr().out
+    lines = [line.split() for line in out.splitlines()]
+    assert out.startswith("small: 3 rows, n = 12\n")
+    gaps = {line[0]: list(map(float, line[-4:-1])) for line in lines[2:5]}
+    for median, least, largest in gaps.values():
+        assert 0 <= least <= median <= largest <= 1
+    assert [line[:2] for line in lines[-2:]] == [["5", "3/3"], ["12", "3/3"]]
+    before = log.read_text()
+    assert proofs.main(arguments) == 0
+    assert capsys.readouterr().out == out
+    assert log.read_text() == before
+
+
+def test_first_inputs(path):
+    """The error of the first inputs, the others being 0."""
+    problem = RoundingProblem.load(path)
+    part = proofs.first_inputs(problem, 5)
+    states = problem.nearest()
+    error = (problem.decode(states) - problem.weight)[:, :5]
+    expected = ((error @ problem.moment[:5, :5]) * error).sum(axis=1)
+    np.testing.assert_allclose(part.local_mse(states[:, :5]), expected)
+
+
+@pytest.mark.parametrize(
+    ("sizes", "message"),
+    [
+        ("0", "--sizes must lie in 1 to 12, not 0"),
+        ("5,13", "--sizes must lie in 1 to 12, not 5,13"),
+        ("many", "--sizes takes numbers or all, not 'many'"),
+    ],
+)
+def test_bad_sizes(path, capsys, sizes, message):
+    assert proofs.main(["--problem", str(path), "--sizes", sizes]) == 2
+    assert message in capsys.readouterr().err
+    assert proofs.read_sizes("all", 12) == [12]

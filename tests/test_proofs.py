@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,18 @@ def test_table(path, tmp_path, capsys):
     assert proofs.main(arguments) == 0
     assert capsys.readouterr().out == out
     assert log.read_text() == before
+
+
+def test_rows_without_error(path, tmp_path, capsys):
+    """Weights on the grid: nothing to bound, and no division by nothing."""
+    problem = RoundingProblem.load(path)
+    exact = replace(problem, weight=problem.decode(problem.nearest()))
+    exact.save(tmp_path / "exact.npz")
+    arguments = ["--problem", str(tmp_path / "exact.npz"), "--sizes", "all"]
+    assert proofs.main(arguments) == 0
+    out = capsys.readouterr().out
+    assert "3 rows with no error but rounding have no gap" in out
+    assert out.splitlines()[-1].split()[:2] == ["12", "3/3"]
 
 
 def test_first_inputs(path):

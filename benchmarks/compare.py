@@ -142,7 +142,7 @@ def measure(
     if seconds is not None:
         record["label"] += f"@{seconds:g}"
     nearest = float(problem.local_mse(problem.nearest()).sum())
-    record["ratio"] = record["objective"] / nearest
+    record["ratio"] = record["objective"] / nearest if nearest else None
     record["polished_ratio"] = record["polished_seconds"] = None
     if not solver.out_of_set:
         polish = parse_solver("descent")
@@ -156,7 +156,7 @@ def measure(
         ]
         more = time.perf_counter() - begun
         error = float(problem.local_mse(problem.join(polished)).sum())
-        record["polished_ratio"] = error / nearest
+        record["polished_ratio"] = error / nearest if nearest else None
         record["polished_seconds"] = record["seconds"] + more
     return record
 
@@ -166,26 +166,32 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     lines = [["method", "ratio", "s", "+ one-flip", "s", "status"]]
     for run in runs:
         polished = ["out of the set", ""]
-        if run["polished_ratio"] is not None:
-            polished = [
-                f"{run['polished_ratio']:.5f}",
-                f"{run['polished_seconds']:.3f}",
-            ]
+        if run["polished_seconds"] is not None:
+            polished = [_number(run["polished_ratio"], 5)]
+            polished.append(_number(run["polished_seconds"], 3))
         lines.append(
             [
                 run["label"],
-                f"{run['ratio']:.5f}",
-                f"{run['seconds']:.3f}",
+                _number(run["ratio"], 5),
+                _number(run["seconds"], 3),
                 *polished,
-                run["status"] + _softness(run["info"]),
+                run["status"] + _remark(run["info"]),
             ]
         )
     return report.columns(lines)
 
 
-def _softness(notes: Sequence[dict[str, Any]]) -> str:
-    """How much of a relaxation was undecided when it was rounded."""
+def _number(value: float | None, digits: int) -> str:
+    """A figure; a dash for the ratio to an error of 0."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def _remark(notes: Sequence[dict[str, Any]]) -> str:
+    """What a relaxation left undecided when it was rounded, or exact search proved."""
     soft = [note["soft_fraction"] for note in notes if "soft_fraction" in note]
+    proved = [row for note in notes for row in note.get("proved", ())]
+    if proved:
+        return f", {sum(proved)}/{len(proved)} proved"
     return f", {100 * max(soft):.2f} % soft" if soft else ""
 
 

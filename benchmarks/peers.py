@@ -54,6 +54,7 @@ class DwaveTabu(Solver):
             share = 1000 * task.monitor.remaining() / (qubo.rows - r)
             timeout = self.milliseconds if math.isinf(share) else int(share)
             if timeout < 1:
+                task.monitor.report(energies)
                 break
             start = zip(free.tolist(), states[r, free].tolist(), strict=True)
             options: dict[str, Any] = {"timeout": timeout, "seed": int(seeds[r])}

@@ -96,7 +96,7 @@ def _run(options: argparse.Namespace) -> int:
     for name, bound in tqdm(BOUNDS.items(), desc="bounds", disable=None):
         run = runs.run(f"bound {name}", partial(_bound, problem, bound))
         pairs = zip(run["bounds"], energies, strict=True)
-        gaps = [1 - b / E for b, E in compress(pairs, live)]
+        gaps = [1 - b / E for b, E in compress(pairs, live) if b is not None]
         figures = (statistics.median(gaps), min(gaps), max(gaps)) if gaps else ()
         cells = [f"{figure:.4f}" for figure in figures] or ["-"] * 3
         lines.append([name, *cells, f"{run['seconds']:.2f}"])
@@ -113,12 +113,13 @@ def _run(options: argparse.Namespace) -> int:
     for n, rows in found.items():
         proved = [run["seconds"] for run in rows if run["proved"]]
         others = [run["gap"] for run in rows if not run["proved"]]
+        widest = "-" if None in others or not others else f"{max(others):.4f}"
         lines.append(
             [
                 str(n),
                 f"{len(proved)}/{len(rows)}",
                 f"{statistics.median(proved):.3f}" if proved else "-",
-                f"{max(others):.4f}" if others else "-",
+                widest,
             ]
         )
     print(f"\n{report.columns(lines)}")
@@ -173,7 +174,10 @@ def _bound(
     (qubo,) = problem.to_qubos()
     begun = time.perf_counter()
     values = bound(qubo)
-    return {"bounds": values.tolist(), "seconds": time.perf_counter() - begun}
+    return {
+        "bounds": [_finite(b) for b in values],
+        "seconds": time.perf_counter() - begun,
+    }
 
 
 def _prove(
@@ -187,10 +191,15 @@ def _prove(
     return {
         "energy": float(found.energies[0]),
         "proved": bool(found.info["proved"][0]),
-        "gap": float(found.info["gap"][0]),
+        "gap": _finite(found.info["gap"][0]),
         "nodes": int(found.info["nodes"][0]),
         "seconds": found.seconds,
     }
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON knows; None where there is no bound."""
+    return float(value) if np.isfinite(value) else None
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -56,13 +57,7 @@ def run_solver(
             states.append(found.states)
             claims.append(found.energies)
             statuses.append(found.status)
-            notes.append(
-                {
-                    k: v
-                    for k, v in found.info.items()
-                    if isinstance(v, int | float | str)
-                }
-            )
+            notes.append({k: v for k, v in found.info.items() if _plain(v)})
             for part, seconds in found.timing.items():
                 timing[part] += seconds
     joined = problem.join(states)
@@ -85,6 +80,15 @@ def run_solver(
         "flipped": int((joined != problem.nearest()).sum()),
         "info": notes,
     }
+
+
+def _plain(value: Any) -> bool:
+    """Whether JSON can hold it as it is."""
+    if isinstance(value, list | tuple):
+        return all(map(_plain, value))
+    return isinstance(value, int | str) or (
+        isinstance(value, float) and math.isfinite(value)
+    )
 
 
 def _share(budget: Budget, used: float, batches: int) -> Budget:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from benchmarks.subject import Subject
 from qubo_rounding import problem_file
-from solvers.errors import InputError
+from solvers.atomic import replacing
 
 PACKAGES = (
     *("qubo-rounding", "numpy", "scipy", "numba", "torch", "torchvision"),
@@ -108,14 +108,8 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     InputError
         A place that cannot be written to.
     """
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with replacing(path) as partial:
         partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def save_roundings(

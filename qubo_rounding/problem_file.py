@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import zipfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +20,9 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from qubo_rounding.problem import RoundingProblem
+from solvers.atomic import replacing
 from solvers.errors import InputError
+from solvers.files import UNREADABLE
 
 SUFFIXES = (".npz", ".safetensors")
 
@@ -154,19 +154,12 @@ def write(
         A suffix other than `SUFFIXES`, or a folder that cannot be written to.
     """
     _check_suffix(path)
-    # The suffix stays last: numpy would append it otherwise.
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
+    with replacing(path) as partial:
         if path.suffix == ".npz":
             everything: dict[str, Any] = {**arrays, **text}
             np.savez(partial, **everything)
         else:
             safetensors.numpy.save_file(dict(arrays), partial, dict(text))
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
@@ -191,9 +184,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
             return arrays, dict(file.metadata() or {})
     except (
         OSError,
-        ValueError,
-        EOFError,
-        zipfile.BadZipFile,
+        *UNREADABLE,
         safetensors.SafetensorError,
     ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]

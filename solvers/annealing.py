@@ -132,7 +132,7 @@ def typical_flip_cost(qubo: QuboBatch, optimum: States, threads: int = 1) -> Flo
 
 def _fits_float32(qubo: QuboBatch) -> bool:
     """Whether fields and costs stay well inside the range of float32."""
-    scale = float(qubo.scale.max())
+    scale = float(qubo.scale.max(initial=0))
     size = scale**2 * float(np.abs(qubo.H).max(initial=0)) * max(qubo.n, 1)
     return 1e-25 < size < 1e25 and float(np.abs(qubo.linear).max(initial=0)) < 1e25
 

@@ -14,7 +14,7 @@ from solvers.base import Solver, Task
 from solvers.decoding import ORDERS, Factor, Targets, binary_targets, factorise
 from solvers.kernels import energy
 from solvers.qubo import States
-from solvers.rows import over_rows
+from solvers.rows import one_blas_thread, over_rows
 
 # Nanoseconds of decoding between two looks at the clock, per thread.
 CHUNK = 2 * 10**8
@@ -48,10 +48,7 @@ class Decoder(Solver):
 
     def prepare(self, task: Task) -> Targets | None:
         """The targets; None where time is up by then."""
-        from threadpoolctl import threadpool_limits
-
-        # BLAS's threads gain little here, and lose a factor of ten on busy cores.
-        with threadpool_limits(1, "blas"):
+        with one_blas_thread():
             factor = factorise(task.qubo.H, self.order, self.damping)
             targets = self.targets(task, factor)
         mean = float(np.abs(task.qubo.H.diagonal()).mean())

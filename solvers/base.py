@@ -81,6 +81,7 @@ class Solution:
     Attributes
     ----------
     states : uint8 [R, n]
+        Of a solver out of the set int16.
     energies : float64 [R]
         As the solver claims; a harness recomputes them.
     status
@@ -207,8 +208,9 @@ class Solver(ABC):
         budget
             Default: no limit but the solver's own.
         initial : uint8 [R, n], optional
-            States to start from. No solver but the fixed rules answers with a row worse
-            than it, nor than the nearest rounding where it is not given.
+            States to start from; default: the nearest rounding. A solver that
+            `keeps_start` answers with no row worse than it; fixed rules do not, nor
+            does what minimises another objective on the layer's data.
         monitor
             Default: a fresh one.
         data
@@ -254,8 +256,9 @@ class Solver(ABC):
         if self.polish != "none":
             from solvers.descent import descend
 
-            until = monitor if budget.seconds is not None else None
-            states = descend(qubo, states, self.polish, budget.threads, monitor=until)
+            limited = budget.seconds is not None
+            going = (lambda _: monitor.remaining() > 0) if limited else None
+            states = descend(qubo, states, self.polish, budget.threads, going=going)
         energies = qubo.energies(states, budget.threads)
         if keeps_start:
             worse = energies > start_energies

@@ -36,14 +36,17 @@ class Budget:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        if self.seconds is not None and not 0 < self.seconds < math.inf:
-            raise InputError(f"seconds must be positive, not {self.seconds}")
+        if self.seconds is not None and not (
+            isinstance(self.seconds, int | float | np.number)
+            and 0 < self.seconds < math.inf
+        ):
+            raise InputError(f"seconds must be positive, not {self.seconds!r}")
         for name in ("sweeps", "threads"):
             count = getattr(self, name)
+            if count is not None and not isinstance(count, int | np.integer):
+                raise InputError(f"{name} must be a whole number, not {count!r}")
             if count is not None and count < 1:
                 raise InputError(f"{name} must be at least 1, not {count}")
-            if count is not None and count != int(count):
-                raise InputError(f"{name} must be a whole number, not {count}")
         if self.target is not None and np.isnan(self.target).any():
             raise InputError("target must be a number, not NaN")
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
 
 from solvers.base import POLISHES, Solver, Task
-from solvers.budget import Monitor
 from solvers.kernels import descent as kernels
-from solvers.qubo import QuboBatch, States
+from solvers.qubo import Float, QuboBatch, States
 from solvers.rows import over_rows
 from solvers.walk import Walk
 
@@ -30,7 +30,7 @@ def descend(
     moves: str = "one-flip",
     threads: int = 1,
     passes: int | None = None,
-    monitor: Monitor | None = None,
+    going: Callable[[Float], bool] | None = None,
 ) -> States:
     """Descend from states [R, n] to local optima.
 
@@ -42,8 +42,9 @@ def descend(
         or with its best partner; the end is an optimum of flips and pairs of flips.
     passes
         Over the variables of a row, at most; default: until no move gains.
-    monitor
-        Is reported to between chunks of work, and may end the descent.
+    going
+        Called with the energies [R] between chunks of work; the descent ends where it
+        says no.
     """
     walk = Walk.at(qubo, states, threads, np.float64)
     done = np.zeros(qubo.rows, bool)
@@ -51,14 +52,14 @@ def descend(
     # A pass of pairs reads all of H, the others a row of it or a few.
     work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
     most = passes or 10**9
-    block = max(CHUNK // work, threads) if monitor else qubo.rows
+    block = max(CHUNK // work, threads) if going else max(qubo.rows, 1)
     for first in range(0, qubo.rows, block):
         rows = slice(first, first + block)
         per_row = tuple(array[rows] for array in state)
-        chunk = max(CHUNK // (work * len(done[rows])), 1) if monitor else most
+        chunk = max(CHUNK // (work * len(done[rows])), 1) if going else most
         for left in range(most, 0, -chunk):
             over_rows(DESCENTS[moves], (walk.H, min(chunk, left)), per_row, threads)
-            if monitor and not monitor.report(walk.energy):
+            if going and not going(walk.energy):
                 return walk.states()
             if done[rows].all():
                 break
@@ -98,5 +99,5 @@ class Descent(Solver):
             self.moves,
             task.budget.threads,
             task.budget.sweeps,
-            task.monitor,
+            task.monitor.report,
         )

@@ -27,9 +27,9 @@ problems maximise): ``maximise=True`` reads such a file rightly.
 
 from __future__ import annotations
 
-import os
 import shutil
 import zipfile
+import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
@@ -37,13 +37,19 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
+from solvers.atomic import replacing
 from solvers.custom import as_model
 from solvers.errors import InputError, UnknownNameError
 from solvers.file_formats import FORMATS, format_text, parse_text
 from solvers.qubo import QuboBatch
 
-_SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
-_SUFFIXES |= {".bqm": "dimod", ".npz": "npz"}
+# What numpy raises at bytes that are no archive of arrays.
+UNREADABLE = (
+    *(ValueError, TypeError, EOFError, NotImplementedError),
+    *(zipfile.BadZipFile, zlib.error),
+)
+SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
+SUFFIXES |= {".bqm": "dimod", ".npz": "npz"}
 
 
 def read_qubo(
@@ -142,13 +148,13 @@ def write_qubo(
 
 def _format(path: Path, name: str | None) -> str:
     if name is not None:
-        if name not in _SUFFIXES.values():
+        if name not in SUFFIXES.values():
             raise UnknownNameError("file format", name, (*FORMATS, "dimod", "npz"))
         return name
-    if path.suffix not in _SUFFIXES:
-        known = ", ".join(_SUFFIXES)
+    if path.suffix not in SUFFIXES:
+        known = ", ".join(SUFFIXES)
         raise InputError(f"{path}: name it {known}, or say which format it has")
-    return _SUFFIXES[path.suffix]
+    return SUFFIXES[path.suffix]
 
 
 def _maximises(format: str, maximise: bool | None) -> bool:
@@ -181,7 +187,7 @@ def _read_npz(path: Path) -> QuboBatch:
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = {name: file[name] for name in file.files if name in known}
-    except (ValueError, EOFError, zipfile.BadZipFile) as error:
+    except UNREADABLE as error:
         raise InputError(f"{path} is not an .npz file of plain arrays") from error
     for name in known[:5]:
         if name not in arrays:
@@ -219,12 +225,5 @@ def _named(path: Path, make: Callable[[], QuboBatch]) -> QuboBatch:
 
 
 def _atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
-    partial = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        with partial.open("wb") as file:
-            write(file)
-        partial.replace(path)
-    except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror or error}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as partial, partial.open("wb") as file:
+        write(file)

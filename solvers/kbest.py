@@ -11,6 +11,9 @@ from solvers.babai import OnePass
 from solvers.base import Task
 from solvers.decoding import Targets
 
+# More paths than memory holds.
+MOST = 2**20
+
 
 @dataclass(frozen=True, kw_only=True)
 class KBest(OnePass):
@@ -39,7 +42,7 @@ class KBest(OnePass):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.paths >= 1, "paths must be at least 1")
+        self.require(1 <= self.paths <= MOST, f"paths must be 1 to {MOST}")
 
     def work(self, task: Task) -> float:
         """Nanoseconds to decode a row, roughly."""

@@ -253,10 +253,10 @@ class QuboBatch:
             return states
         return np.where(self.fixed < 0, states, self.fixed).astype(np.uint8)
 
-    def free(self, row: int) -> NDArray[np.bool_]:
-        """Which variables of a row are free, [n]."""
+    def free(self, row: int | slice = slice(None)) -> NDArray[np.bool_]:
+        """Which variables are free: of a row [n], or of all rows [R, n]."""
         if self.fixed is None:
-            return np.ones(self.n, bool)
+            return np.ones(self.linear[row].shape, bool)
         return np.asarray(self.fixed[row] < 0)
 
     def full_scale(self) -> Float:

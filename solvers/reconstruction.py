@@ -17,7 +17,6 @@ from solvers.relaxation import (
     Journal,
     Quadratic,
     Relaxation,
-    free_variables,
     origin,
     relaxed_energies,
 )
@@ -146,7 +145,7 @@ def relax_on_device(task: Task, how: Relaxation, unit: Float, name: str) -> Stat
     """As `relaxation.relax`, on the torch device of that name."""
     device = find_device(name)
     qubo, point = task.qubo, origin(task)
-    form = Quadratic.at(qubo, point, unit, free_variables(qubo), task.budget.threads)
+    form = Quadratic.at(qubo, point, unit, qubo.free(), task.budget.threads)
     energies = relaxed_energies(qubo, point) / unit
     objective = quadratic_loss(form, energies, qubo.n, device)
     held = Held.start(task)
@@ -185,7 +184,7 @@ def descend(
     """
     import torch
 
-    qubo, point, mask = task.qubo, origin(task), free_variables(task.qubo)
+    qubo, point, mask = task.qubo, origin(task), task.qubo.free()
 
     def tensor(values: Float) -> Tensor:
         return torch.from_numpy(values).to(device, torch.float32)

@@ -191,13 +191,6 @@ def origin(task: Task) -> Float:
     return (task.qubo.prior + task.start) / 2 if task.warm else task.qubo.prior
 
 
-def free_variables(qubo: QuboBatch) -> NDArray[np.bool_]:
-    """Which variables of all rows are free, [R, n]."""
-    if qubo.fixed is None:
-        return np.ones((qubo.rows, qubo.n), bool)
-    return np.asarray(qubo.fixed < 0)
-
-
 def typical_curvature(qubo: QuboBatch) -> Float:
     """Median of ``s**2 |H_jj|`` over a row's free variables [R], positive.
 
@@ -205,11 +198,11 @@ def typical_curvature(qubo: QuboBatch) -> Float:
     problem. Where it is 0, the row's largest coefficient.
     """
     cost = qubo.full_scale() ** 2 * np.abs(qubo.H.diagonal())
-    free = free_variables(qubo)
+    free = qubo.free()
     unit = np.array(
         [np.median(c[f]) if f.any() else 0.0 for c, f in zip(cost, free, strict=True)]
     )
-    steepest = qubo.scale.max(axis=1) ** 2 * np.abs(qubo.H).max(initial=0)
+    steepest = qubo.scale.max(axis=1, initial=0) ** 2 * np.abs(qubo.H).max(initial=0)
     steepest = np.maximum(steepest, np.abs(qubo.linear).max(axis=1, initial=0))
     unit = np.where(unit > 0, unit, steepest)
     return np.where(unit > 0, unit, 1.0)
@@ -245,7 +238,7 @@ def relax(task: Task, how: Relaxation, unit: Float) -> States:
     ``how.weight`` is in units [R] of energy.
     """
     qubo, threads = task.qubo, task.budget.threads
-    point, free = origin(task), free_variables(qubo)
+    point, free = origin(task), qubo.free()
     form = Quadratic.at(qubo, point, unit, free, threads)
     V = padded(how.start(point))
     m, v, h, slope, y, g = (zeros_like(V) for _ in range(6))

@@ -1,9 +1,10 @@
-"""Rows shared out among threads."""
+"""Rows shared out among threads; BLAS kept from making threads of its own."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -32,3 +33,15 @@ def over_rows(
         return
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
+
+
+def one_blas_thread() -> AbstractContextManager[Any]:
+    """Keep BLAS to one thread.
+
+    For matrices of a few hundred rows its threads gain little, and on busy cores they
+    lose a factor of ten. Sums are then in one order on any machine.
+    """
+    from threadpoolctl import threadpool_limits
+
+    limits: AbstractContextManager[Any] = threadpool_limits(1, "blas")
+    return limits

@@ -11,7 +11,7 @@ import numpy as np
 from solvers.base import Solver, Task
 from solvers.qubo import States
 from solvers.reconstruction import LayerLoss
-from solvers.relaxation import free_variables, origin
+from solvers.relaxation import origin
 from solvers.ste import RoundedDescent
 
 
@@ -61,7 +61,7 @@ class SignRound(Solver):
 
     def search(self, task: Task) -> States:
         """Descend from V = 0."""
-        qubo, point, free = task.qubo, origin(task), free_variables(task.qubo)
+        qubo, point, free = task.qubo, origin(task), task.qubo.free()
         # Halves round up: a weight on the upper point must reach below 0.5 to leave it,
         # and none may reach what rounds to -1 or 2.
         lowest = np.where(free, np.maximum(point - 0.501, -0.499), point)

@@ -337,3 +337,13 @@ def test_seconds_bind_on_large_problems(name):
     found = solver.solve(qubo, budget=Budget(seconds=0.5))
     assert time.perf_counter() - begun < 2.0
     assert found.status == "time" or name == "sa"
+
+
+def test_polish_goes_on_after_the_target(monkeypatch):
+    """A target ends the search; only time ends the polish."""
+    monkeypatch.setattr("solvers.descent.CHUNK", 1)
+    qubo = example_batch(40, 60, definite=False)
+    polished = parse_solver("nearest[polish=pair-flip]").solve(qubo).states
+    budget = Budget(target=1e30, seconds=60)
+    found = parse_solver("nearest[polish=pair-flip]").solve(qubo, budget=budget)
+    np.testing.assert_array_equal(found.states, polished)

@@ -144,5 +144,5 @@ def test_real_layer():
 
 
 def test_options():
-    with pytest.raises(InputError, match="solver kbest: paths must be at least 1"):
+    with pytest.raises(InputError, match="solver kbest: paths must be 1 to"):
         KBest(paths=0)

@@ -17,7 +17,6 @@ from solvers.qubo import QuboBatch
 from solvers.relaxation import (
     Quadratic,
     Relaxation,
-    free_variables,
     origin,
     padded,
     relax,
@@ -161,7 +160,7 @@ class TestGradient:
         qubo = replace(make(5, 9), fixed=None)
         relaxation = how(5, rectified=rectified, warm_up=0.0, weight=np.full(5, 2.0))
         unit = np.linspace(1, 2, 5)
-        free = free_variables(qubo)
+        free = qubo.free()
         form = Quadratic.at(qubo, qubo.prior, unit, free, 1)
         start = np.random.default_rng(0).normal(0, 0.8, (5, 9))
         V = padded(start)
@@ -194,7 +193,7 @@ class TestGradient:
         t = rng.random((3, 20))
         pull = t @ H
         qubo = QuboBatch(H, -2 * pull, (t * pull).sum(axis=1), np.ones((3, 1)), t)
-        form = Quadratic.at(qubo, t, np.ones(3), free_variables(qubo), 1)
+        form = Quadratic.at(qubo, t, np.ones(3), qubo.free(), 1)
         assert np.abs(form.c).max() < 1e-6 * np.abs(qubo.linear).max()
 
 

@@ -88,6 +88,8 @@ def test_no_variables(name):
     found = parse_solver(name).solve(qubo)
     assert found.states.shape == (1, 0)
     assert found.energies == [2.5]
+    each = replace(qubo, scale=np.ones((1, 0)))
+    assert parse_solver(name).solve(each).energies == [2.5]
 
 
 class TestRules:

@@ -12,9 +12,11 @@ convex function may have its minimum 0 between the grid points.
 
 from __future__ import annotations
 
+import functools
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import ParamSpec
 
 import numpy as np
 import scipy.linalg
@@ -22,6 +24,7 @@ import scipy.linalg
 from solvers.errors import InputError
 from solvers.kernels import enumeration
 from solvers.qubo import Float, QuboBatch
+from solvers.rows import one_blas_thread
 from solvers.semidefinite import (
     EPS,
     Model,
@@ -34,7 +37,21 @@ from solvers.semidefinite import (
 # Halvings of the interval of shifts; how near the central path is followed to its end.
 HALVINGS, END = 60, 1e-4
 
+P = ParamSpec("P")
 
+
+def single_threaded(bound: Callable[P, Float]) -> Callable[P, Float]:
+    """`bound`, with BLAS kept to one thread (see `solvers.rows.one_blas_thread`)."""
+
+    @functools.wraps(bound)
+    def limited(*args: P.args, **options: P.kwargs) -> Float:
+        with one_blas_thread():
+            return bound(*args, **options)
+
+    return limited
+
+
+@single_threaded
 def diagonal_split(qubo: QuboBatch) -> Float:
     """Bounds [R] from the best multiple of ``s**2`` as the diagonal.
 
@@ -88,6 +105,7 @@ def _best_shifts(values: Float, p: Float, q: Float) -> Float:
     return np.asarray(np.exp(low) - values[0])
 
 
+@single_threaded
 def semidefinite(qubo: QuboBatch, seconds: float | None = None) -> Float:
     """Bounds [R] from the best diagonal of all: the semidefinite relaxation.
 
@@ -108,6 +126,7 @@ def semidefinite(qubo: QuboBatch, seconds: float | None = None) -> Float:
     return bounds
 
 
+@single_threaded
 def partial_enumeration(qubo: QuboBatch, variables: int = 16) -> Float:
     """Bounds [R] from all settings of some variables, the others relaxed.
 
@@ -139,7 +158,7 @@ def partial_enumeration(qubo: QuboBatch, variables: int = 16) -> Float:
 
 def _path(model: Model) -> Iterator[Split]:
     """The central path, followed near enough to its end."""
-    for here, mu in central_path(model):
+    for here, mu in filter(None, central_path(model)):
         yield here
         if mu * len(model.c) <= max(END * abs(here.bound), model.noise):
             break

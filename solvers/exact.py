@@ -13,6 +13,7 @@ from solvers.base import Solver, Task
 from solvers.budget import Budget
 from solvers.proof import Proof
 from solvers.qubo import Float, States
+from solvers.rows import one_blas_thread
 from solvers.semidefinite import Model
 from solvers.tabu import Tabu
 
@@ -91,17 +92,14 @@ class Exact(Solver):
         self.require(self.sweeps >= 1, "sweeps must be at least 1")
 
     def search(self, task: Task) -> States:
-        """Prove row after row, in turns of a few ms."""
-        from threadpoolctl import threadpool_limits
-
+        """Prove row after row, in turns (see `solvers.proof.Proof.advance`)."""
         qubo = task.qubo
         states = self._first_states(task)
         energies = qubo.energies(states, task.budget.threads)
         task.monitor.report(energies)
         found: dict[str, list[Any]] = {name: [] for name in INFO.values()}
         group = max(1, int(MEMORY / (ARRAYS * 8 * max(qubo.n, 1) ** 2)))
-        # The matrices are small: BLAS's own threads cost more than they bring.
-        with threadpool_limits(1, "blas"), ThreadPoolExecutor(task.budget.threads) as p:
+        with one_blas_thread(), ThreadPoolExecutor(task.budget.threads) as p:
             for first in range(0, qubo.rows, group):
                 rows = range(first, min(first + group, qubo.rows))
                 for proof in self._prove(task, rows, states, energies, p):

@@ -1,8 +1,9 @@
-"""The proof of one row's optimum, in steps of a few ms."""
+"""The proof of one row's optimum, in short steps."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -18,6 +19,10 @@ from solvers.semidefinite import Model, Split, central_path, ellipsoid
 CHUNK, BLOCKS = 100_000, 4096
 # Where the search's ellipsoid lies on the central path; block size and tours of BKZ.
 SHARE, BLOCK, TOURS = 0.1, 20, 4
+# Vectors times variables of the basis that are reduced between two looks at the clock.
+REDUCED = 2000
+# Seconds of steps in one turn, at least: a turn has a cost of its own.
+TURN = 0.005
 # Variables up to which a row gets a bound at all.
 BOUNDED = 1024
 # How near the central path is followed to its end, of the gap.
@@ -50,13 +55,13 @@ class Tree:
     place: NDArray[np.int64]
 
     @classmethod
-    def of(cls, here: Split) -> Tree:
+    def of(cls, here: Split) -> Generator[None, None, Tree]:
         """A search, not begun, of the ellipsoids that a split gives."""
         m = len(here.y)
         order = np.argsort(here.matrix.diagonal(), kind="stable")
         basis = np.eye(m)[order]
-        vectors = np.linalg.cholesky(here.matrix)[order]
-        sphere.reduce_blocks(basis, vectors, BLOCK, TOURS)
+        vectors = np.asarray(np.linalg.cholesky(here.matrix)[order], np.float64)
+        yield from _reduce(basis, vectors)
         upper = np.linalg.cholesky(basis @ here.matrix @ basis.T).T
         lengths = np.array(upper.diagonal(), np.float64)
         mu = upper / lengths[:, None]
@@ -89,6 +94,26 @@ class Tree:
         """Whether the search has ended."""
         level, _, down = self.place
         return bool(level == len(self.norms) and not down)
+
+
+def _reduce(basis: Float, vectors: Float) -> Generator[None, None, None]:
+    """Reduce a basis [m, m] in place: deep LLL, then tours of BKZ until none helps."""
+    m = len(basis)
+    gram_schmidt = np.zeros((m, m)), np.zeros(m), np.empty_like(vectors)
+    part = max(REDUCED // m, 1)
+    for first in range(0, m, part):
+        sphere.reduce_deep(basis, vectors, *gram_schmidt, first, min(first + part, m))
+        yield
+    for _ in range(TOURS):
+        changed = False
+        for first in range(0, m - 1, part):
+            last = min(first + part, m - 1)
+            changed |= sphere.reduce_blocks(
+                basis, vectors, *gram_schmidt, BLOCK, first, last
+            )
+            yield
+        if not changed:
+            break
 
 
 class Proof:
@@ -124,18 +149,22 @@ class Proof:
         self.tolerance = 2 * model.noise
         self.done = False
         self._enumerated, self._largest, self._limit = enumerated, largest, limit
-        values = settle(model)
-        self._model, self._free = model.fix(values), values < 0
-        # Settled variables that hardly matter may be off in x; a better state found by
-        # the search brings these values.
-        self._settled = np.where(self._free, 0, values).astype(np.uint8)
+        self._model = model
         self._split: Split | None = None
         self._work = self._prove()
 
     def advance(self) -> None:
-        """Take one step: some ms, at a few hundred variables some tens of ms."""
+        """Take a turn of some ms.
+
+        It ends after a step. Steps grow with the cube of the variables: at 300, some 10
+        ms, and up to a tenth of a second in the reduction of a basis; at 1000, where
+        there is only the bound, up to two tenths.
+        """
+        until = time.perf_counter() + TURN
         try:
             next(self._work)
+            while time.perf_counter() < until:
+                next(self._work)
         except StopIteration as end:
             self.done, self.proved = True, end.value
             if self.proved:
@@ -143,26 +172,42 @@ class Proof:
 
     @property
     def gap(self) -> float:
-        """Energy less lower bound, over the energy's size; 0 where proved."""
+        """Energy less lower bound, over the energy's size; 0 where proved.
+
+        Infinite where there is no lower bound yet (`lower` is ``-inf``), or the energy
+        is 0.
+        """
         if self.proved:
             return 0.0
         energy = float(self.energy[0])
         return (energy - self.lower) / abs(energy) if energy else math.inf
 
     def _prove(self) -> Steps:
+        values = settle(self._model)
+        self._model, self._free = self._model.fix(values), values < 0
+        # Settled variables that hardly matter may be off in x; a better state found by
+        # the search brings these values.
+        self._settled = np.where(self._free, 0, values).astype(np.uint8)
         m = len(self._model.c)
+        yield
         if m <= self._enumerated:
             return (yield from self._enumerate())
         if m > BOUNDED:
             return False
-        for here, mu in central_path(self._model):
+        near = False
+        for point in central_path(self._model):
+            yield
+            if point is None:
+                continue
+            here, mu = point
             self.lower = max(self.lower, here.bound - self.tolerance)
             gap = float(self.energy[0]) - here.bound
             if gap <= self.tolerance:
                 return True
+            if not near:
+                self._split, near = here, mu * m <= SHARE * gap
             if mu * m < END * gap:
                 break
-            yield
         if m > self._largest:
             return False
         if (yield from self._search(math.inf, self.nodes + FIRST)):
@@ -199,18 +244,18 @@ class Proof:
 
         It is given up when the row has had `limit` nodes.
         """
-        energy = self.energy
+        energy, here = self.energy, self._split
+        if here is None:
+            return False
         energy[1] = min(threshold, energy[0])
         while True:
-            here = ellipsoid(self._model, float(energy[1]), SHARE, self._split)
+            here = yield from ellipsoid(self._model, float(energy[1]), SHARE, here)
             yield
-            if here is None:
-                return False
             self._split = here
             radius = energy[1] - here.bound
             if radius <= 0:
                 return True
-            tree = Tree.of(here)
+            tree = yield from Tree.of(here)
             yield
             while energy[1] - here.bound >= SHRUNK * radius:
                 if tree.done:
@@ -255,18 +300,32 @@ def settle(model: Model) -> NDArray[np.int8]:
     """Values [m] of variables that are the best whatever the others are; -1: free.
 
     So is a variable whose linear term outweighs all its couplings, or which makes no
-    difference beyond rounding.
+    difference beyond rounding. Takes some ``m**2`` operations.
     """
-    values = np.full(len(model.c), -1, np.int8)
-    while (values < 0).any():
-        left = model.fix(values)
-        own, couplings = left.c + left.Q.diagonal(), left.Q.copy()
-        np.fill_diagonal(couplings, 0)
-        least = own + 2 * np.minimum(couplings, 0).sum(axis=1)
-        most = own + 2 * np.maximum(couplings, 0).sum(axis=1)
-        idle = np.maximum(-least, most) <= model.noise / len(values)
-        settled = np.where(least >= 0, 0, np.where(most <= 0, 1, np.where(idle, 0, -1)))
-        if (settled < 0).all():
-            break
-        values[values < 0] = settled
-    return values
+    m = len(model.c)
+    values = np.full(m, -1, np.int8)
+    couplings = model.Q.copy()
+    np.fill_diagonal(couplings, 0)
+    own = model.c + model.Q.diagonal()
+    # What setting a variable to 1 costs, at least and at most.
+    least = own + 2 * np.minimum(couplings, 0).sum(axis=1)
+    most = own + 2 * np.maximum(couplings, 0).sum(axis=1)
+    idle = model.noise / max(m, 1)
+    while True:
+        free = values < 0
+        some = np.flatnonzero(
+            free & ((least >= 0) | (most <= 0) | (np.maximum(-least, most) <= idle))
+        )
+        if not some.size:
+            return values
+        # Sums that have been updated are rounded: anew, from the couplings.
+        rows = couplings[some]
+        down, up = np.minimum(rows, 0), np.maximum(rows, 0)
+        now = own[some] + 2 * (rows @ (values == 1))
+        least[some], most[some] = now + 2 * (down @ free), now + 2 * (up @ free)
+        low, high = least[some], most[some]
+        weak = np.maximum(-low, high) <= idle
+        values[some] = np.where(low >= 0, 0, np.where(high <= 0, 1, -1 + weak))
+        one, zero = values[some] == 1, values[some] == 0
+        least += 2 * (one @ up - zero @ down)
+        most += 2 * (one @ down - zero @ up)

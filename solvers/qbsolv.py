@@ -9,6 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
+from solvers.descent import descend
 from solvers.kernels import tabu_rounds as kernels
 from solvers.qubo import States
 from solvers.rows import over_rows
@@ -110,4 +111,10 @@ class Qbsolv(Solver):
             if not task.monitor.report(energy) or over.all():
                 break
         task.info["passes"] = int(made.sum())
-        return champion
+        # Passes ignore gains as small as the rounding of float32.
+        return descend(
+            qubo,
+            champion,
+            threads=threads,
+            going=lambda _: task.monitor.remaining() > 0,
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -143,8 +143,10 @@ def tangent(M: Float, slope: Float, k: float, y: Float) -> float:
     return float(y @ pull + slope @ y + k + down - noise)
 
 
-def central_path(model: Model) -> Iterator[tuple[Split, float]]:
+def central_path(model: Model) -> Iterator[tuple[Split, float] | None]:
     """Points of the central path of the relaxation's dual, and their mu.
+
+    None after every step of Newton's method, for a look at the clock.
 
     The dual (Shor) is to maximise over d the minimum over all real x, a concave
     function g(d); the path holds the maxima of ``g(d) + mu log det (Q + Diag(d))``,
@@ -156,14 +158,14 @@ def central_path(model: Model) -> Iterator[tuple[Split, float]]:
     # So large a diagonal is all there is: this is nearly on the path.
     here, mu = split(model, np.full(len(model.c), 2 * unit)), unit / 2
     for _ in range(POINTS):
-        here = None if here is None else centre(model, here, mu)
+        here = None if here is None else (yield from centre(model, here, mu))
         if here is None:
             return
         yield here, mu
         mu *= SHRINK
 
 
-def centre(model: Model, here: Split, mu: float) -> Split | None:
+def centre(model: Model, here: Split, mu: float) -> Generator[None, None, Split | None]:
     """The path's point at mu, by Newton's method from `here`; None: not found.
 
     g has the gradient ``y_i^2 - y_i`` and, with P the inverse of ``Q + Diag(d)``, the
@@ -182,29 +184,27 @@ def centre(model: Model, here: Split, mu: float) -> Split | None:
         if there is None:
             return None
         here = there
+        yield
     return None
 
 
 def ellipsoid(
-    model: Model, energy: float, share: float, start: Split | None = None
-) -> Split | None:
-    """The path's point with ``mu m = share (energy - bound)``.
+    model: Model, energy: float, share: float, start: Split
+) -> Generator[None, None, Split]:
+    """The path's point with ``mu m = share (energy - bound)``, from one near it.
 
     It makes ``bound + (x - y)^T (Q + Diag(d)) (x - y) <= energy`` an ellipsoid that
     holds all states of an energy up to `energy`. A share of 1 gives the least volume,
     where the derivatives of ``m log(energy - bound) - log det`` cancel; less, a
-    higher bound. A split whose bound is not below `energy` is returned as it is; None:
-    there is no path, for rounding.
+    higher bound. A split whose bound is not below `energy` is returned as it is, and so
+    is the last one found where rounding leads no further.
     """
-    here, m = start, len(model.c)
-    if here is None:
-        for here, mu in central_path(model):
-            if here.bound >= energy or mu * m <= share * (energy - here.bound):
-                break
+    here = start
     for _ in range(4):
-        if here is None or here.bound >= energy:
+        if here.bound >= energy:
             break
-        here = centre(model, here, share * (energy - here.bound) / m) or here
+        mu = share * (energy - here.bound) / len(model.c)
+        here = (yield from centre(model, here, mu)) or here
     return here
 
 

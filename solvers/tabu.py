@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
 from solvers.budget import Monitor
+from solvers.descent import descend
 from solvers.errors import InputError
 from solvers.kernels import flips, tabu_rounds
 from solvers.kernels import tabu as kernels
@@ -23,8 +24,6 @@ from solvers.walk import Walk, aligned
 TENURES, SPREAD = (0.02, 0.05), 5
 # Sweeps without improvement that end the search of a part.
 PART_PATIENCE = 2.0
-# Differences of costs below this, relative to the largest, may be rounding.
-NOISE = 1e-6
 # Work between two reports, in variables looked at; about 50 ms.
 CHUNK = 2 * 10**8
 
@@ -137,7 +136,10 @@ class Tabu(Solver):
                 break
         task.info["flips"] = int(spent.sum())
         task.info["runs"] = int(runs.sum())
-        return best
+        # Runs ignore gains as small as the rounding of float32.
+        return descend(
+            qubo, best, threads=threads, going=lambda _: task.monitor.remaining() > 0
+        )
 
 
 def tenures(tenure: int, n: int) -> tuple[int, int]:
@@ -203,11 +205,13 @@ class TabuWalk:
         The bits of a cost's pattern that hold a variable's index.
     barred : float32 [R, n]
         What is added to the costs of pinned variables so that they never flip.
-    unit, root, noise : float64 [R]
+    unit, root : float64 [R]
         A row's unit of energy, a power of 2; the factor of its scales that belongs to
-        it; the changes of energy, in that unit, that may be rounding.
+        it.
     most : int64 [R]
         The longest tenure that leaves something to flip; -1 where nothing is free.
+    noise : float64 [R]
+        Changes of energy, in the row's unit, that may be rounding of the run's costs.
     here : uint8 [R, n]
     u : float64 [R, n]
         A state, at first the start, and its local fields; runs begin with these.
@@ -228,8 +232,8 @@ class TabuWalk:
     barred: NDArray[np.float32]
     unit: Float
     root: Float
-    noise: Float
     most: NDArray[np.int64]
+    noise: Float
     here: States
     u: Float
     z: NDArray[np.float32]
@@ -267,8 +271,6 @@ class TabuWalk:
         free = np.ones((rows, n), bool) if qubo.fixed is None else qubo.fixed < 0
         unit = np.ldexp(1.0, powers)
         walk = Walk.at(qubo, states, threads, np.float64)
-        costs = np.where(free, walk.flip_costs(), 0.0)
-        largest = np.abs(costs).max(axis=1, initial=0.0)
         count = free.sum(axis=1)
         kind = np.dtype(np.float32)
         tabu = cls(
@@ -279,8 +281,8 @@ class TabuWalk:
             barred=np.where(free, kind.type(0), kernels.NEVER),
             unit=unit,
             root=np.ldexp(1.0, -((powers - power) // 2)),
-            noise=NOISE * largest / unit,
             most=np.where(count > 0, count // 2, -1),
+            noise=np.zeros(rows),
             here=states.copy(),
             u=np.array(walk.u[:, :n], np.float64),
             z=aligned(rows, width, kind, 1.0),
@@ -304,13 +306,13 @@ class TabuWalk:
             self.barred,
             self.unit,
             self.root,
-            self.noise,
             self.most,
         )
 
     def position(self) -> tuple[NDArray[Any], ...]:
         """What the kernels change as they go."""
         return (
+            self.noise,
             self.here,
             self.u,
             self.z,

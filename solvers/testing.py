@@ -70,6 +70,8 @@ def example_batches() -> dict[str, QuboBatch]:
     dense, wild = example_batch(4, 9), example_batch(3, 9, definite=False)
     weights = example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 9)))
     sparse = np.where(rng.random((9, 9)) < 0.2, rng.normal(size=(9, 9)), 0.0)
+    penalised = np.diag([1e7, *np.full(8, -1.0)])
+    penalised[1, 2], penalised[3, 4] = 2.5, -1.5
     signs = np.array([[[-1]], [[1]]], np.int32)
     return {
         "positive definite": dense,
@@ -80,6 +82,7 @@ def example_batches() -> dict[str, QuboBatch]:
         "all pinned": replace(wild, fixed=rng.integers(0, 2, (3, 9), np.int8)),
         "H in float32": replace(dense, H=dense.H.astype(np.float32)),
         "sparse": QuboBatch.from_matrix(sparse, rng.normal(size=(2, 9))),
+        "one large coefficient": QuboBatch.from_matrix(penalised),
         "all zero": QuboBatch.from_matrix(np.zeros((2, 2))),
         "one variable": example_batch(3, 1),
         "two variables": example_batch(3, 2, definite=False),

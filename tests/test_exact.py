@@ -245,7 +245,8 @@ class TestLimits:
 
 
 class TestProof:
-    def test_improves_the_bound_threshold_by_threshold(self):
+    def test_improves_the_bound_threshold_by_threshold(self, monkeypatch):
+        monkeypatch.setattr("solvers.proof.TURN", 0.0)
         qubo = correlated(1, 60, seed=3)
         proof = Proof(Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9)
         bounds = [proof.lower]
@@ -268,6 +269,20 @@ class TestProof:
         Q[3, 4] = Q[4, 3] = -3.0
         model = Model(Q, np.array([-5.0, 1.0, 0.0, 0.0, 0.0]), 0.0, 1e-14)
         np.testing.assert_array_equal(settle(model), [1, 0, 0, -1, -1])
+
+    def test_one_settled_variable_settles_the_next(self):
+        """A ferromagnetic chain, pulled at one end."""
+        Q = np.zeros((300, 300))
+        i = np.arange(299)
+        Q[i, i + 1] = Q[i + 1, i] = -1 - np.random.default_rng(0).random(299)
+        linear = -2 * np.minimum(np.triu(Q), 0).sum(axis=1) - 0.5
+        model = Model(Q, linear, 0.0, 1e-10)
+        np.testing.assert_array_equal(settle(model), 1)
+
+    def test_without_a_bound_the_gap_is_infinite(self):
+        qubo = correlated(1, 30, seed=3)
+        proof = Proof(Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9)
+        assert (proof.lower, proof.gap) == (-math.inf, math.inf)
 
     def test_settled_rows_need_no_search(self):
         qubo = QuboBatch.from_matrix(np.diag(np.linspace(-1, 1, 300)))

@@ -51,6 +51,27 @@ def test_optimum_of_sparse_and_pinned_problems():
         np.testing.assert_allclose(found.energies, lowest, rtol=1e-6, atol=1e-9)
 
 
+@pytest.mark.parametrize("large", [1e6, 1e7, 1e9, 1e12])
+@pytest.mark.parametrize("options", [{}, {"initial": "random"}])
+def test_large_coefficients(large, options):
+    Q = np.random.default_rng(0).normal(size=(10, 10))
+    Q[3, 5] += large
+    single = np.diag([large, -1.0, -1.0, -1.0, -1.0, -1.0])
+    for matrix in (single, Q):
+        qubo = QuboBatch.from_matrix(matrix)
+        _, lowest = brute_force(qubo)
+        found = Qbsolv(**options).solve(qubo)
+        np.testing.assert_allclose(found.energies, lowest, atol=1e-9)
+
+
+def test_answers_are_optima_of_single_flips():
+    Q = np.random.default_rng(0).normal(size=(60, 60))
+    Q[0, 0] += 1e9
+    for qubo in (QuboBatch.from_matrix(Q), make(3, 60)):
+        found = Qbsolv().solve(qubo, budget=Budget(sweeps=1))
+        assert flip_costs(qubo, found.states).min() > -1e-3
+
+
 @pytest.mark.parametrize(
     "options",
     [

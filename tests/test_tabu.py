@@ -21,7 +21,14 @@ from solvers.testing import (
     example_batch,
     reference_energies,
 )
-from tests.cases import make
+from tests.cases import flip_costs, make
+
+
+def with_large(large: float, n: int, of: tuple[int, int] = (0, 0)) -> QuboBatch:
+    """One coefficient that dwarfs all others."""
+    Q = np.random.default_rng(n).normal(size=(n, n))
+    Q[of] += large
+    return QuboBatch.from_matrix(Q)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -202,6 +209,30 @@ class TestAnswers:
         )
         start = reference_energies(qubo, qubo.nearest())
         assert found.energies.sum() < 0.03 * start.sum()
+
+
+class TestLargeCoefficients:
+    @pytest.mark.parametrize("large", [1e5, 1e7, 1e9, 1e12])
+    def test_optimum(self, large):
+        for qubo in (with_large(large, 10), with_large(large, 10, of=(2, 7))):
+            _, lowest = brute_force(qubo)
+            found = Tabu().solve(qubo, budget=Budget(sweeps=500))
+            np.testing.assert_allclose(found.energies, lowest, atol=1e-9)
+
+    @pytest.mark.parametrize("n", [60, 200])
+    def test_as_good_as_without(self, n):
+        """The variable is never 1: the others are a problem of their own."""
+        qubo = with_large(1e9, n)
+        others = QuboBatch.from_matrix(qubo.H[1:, 1:], qubo.linear[:, 1:])
+        best = Tabu().solve(others).energies
+        found = Tabu().solve(qubo)
+        np.testing.assert_allclose(found.energies, best, rtol=1e-9)
+
+    @pytest.mark.parametrize("sweeps", [1, 20])
+    def test_no_flip_gains(self, sweeps):
+        for qubo in (with_large(1e9, 100), make(3, 100)):
+            found = Tabu().solve(qubo, budget=Budget(sweeps=sweeps))
+            assert flip_costs(qubo, found.states).min() > -1e-3
 
 
 @pytest.mark.parametrize("name", ["bqpqka_1", "bqpqka_30", "bqp50_3", "bqp250_1"])

@@ -149,39 +149,36 @@ def shortest_in_block(mu, norms, first, last, z):
 
 
 @jit
-def reduce_blocks(U, B, size, tours):
-    """BKZ (Schnorr, Euchner 1994): every block's first vector is a shortest one.
+def reduce_blocks(U, B, mu, norms, ortho, size, first, last):
+    """Part of a tour of BKZ (Schnorr, Euchner 1994): blocks `first` to before `last`.
 
-    Changes ``U`` and ``B`` in place.
+    The first vector of each becomes a shortest one; the basis has been reduced by
+    `reduce_deep`. Whether it has changed.
     """
     n = len(U)
-    mu, norms, ortho = np.zeros((n, n)), np.zeros(n), np.empty_like(B)
-    z = np.zeros(n)
-    reduce_deep(U, B, mu, norms, ortho, 0, n)
-    for _ in range(tours):
-        changed = False
-        for k in range(n - 1):
-            last = min(k + size, n)
-            if not shortest_in_block(mu, norms, k, last, z):
-                continue
-            # The new vector can take the place of one that it holds exactly once.
-            at = -1
-            for j in range(last - k):
-                if abs(z[j]) == 1.0:
-                    at = j
-            if at < 0:
-                continue
-            sign = z[at]
-            for j in range(last - k):
-                if j != at and z[j] != 0.0:
-                    add(B, k + at, sign * z[j], k + j)
-                    add(U, k + at, sign * z[j], k + j)
-            insert(U, k + at, k)
-            insert(B, k + at, k)
-            reduce_deep(U, B, mu, norms, ortho, k, n)
-            changed = True
-        if not changed:
-            break
+    z = np.zeros(size)
+    changed = False
+    for k in range(first, last):
+        end = min(k + size, n)
+        if not shortest_in_block(mu, norms, k, end, z):
+            continue
+        # The new vector can take the place of one that it holds exactly once.
+        at = -1
+        for j in range(end - k):
+            if abs(z[j]) == 1.0:
+                at = j
+        if at < 0:
+            continue
+        sign = z[at]
+        for j in range(end - k):
+            if j != at and z[j] != 0.0:
+                add(B, k + at, sign * z[j], k + j)
+                add(U, k + at, sign * z[j], k + j)
+        insert(U, k + at, k)
+        insert(B, k + at, k)
+        reduce_deep(U, B, mu, norms, ortho, k, n)
+        changed = True
+    return changed
 
 
 @jit_min

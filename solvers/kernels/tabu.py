@@ -26,6 +26,8 @@ FOREVER = np.float32(2.0**25)
 # Patiences that a run lasts at most. Rounding errors can add up in a cycle of flips to
 # an energy that sinks for ever; then, the run must end and its costs be computed anew.
 PATIENCES = 50
+# Differences of energies below this, relative to the costs, may be rounding of float32.
+NOISE = 1e-5
 UNSIGNED = np.uint64
 
 
@@ -144,18 +146,17 @@ def tabu(
 def forced(H, z, cost, expiry, r, steps, index, low):
     """Flip the best of those whose expiry is `FREE`, none twice, at most `steps`.
 
-    Returns the energy change.
+    Returns how many were flipped, and the energy change.
     """
-    change = 0.0
+    made, change = 0, 0.0
     least = look(H, z, cost, expiry, r, FLOAT(0), -NEVER, index, low)
-    for _ in range(steps):
-        if least >= NONE:
-            break
+    while made < steps and least < NONE:
+        made += 1
         i = FLOAT(least).view(INT) & low
         change += np.float64(cost[r, i])
         step = turn(H, z, cost, expiry, r, i, FOREVER)
         least = update(H, z, cost, expiry, r, i, step, FLOAT(0), -NEVER, index, low)
-    return change
+    return made, change
 
 
 @jit
@@ -196,8 +197,25 @@ def exact_energy(scale, linear, offset, r, here, u):
 
 
 @jit
-def stand(H, scale, barred, unit, root, r, here, u, z, cost):
-    """Stand at ``here[r]``, whose fields are ``u[r]``: set signed scales and costs.
+def rounding(cost, r, n):
+    """Changes of energy below this may be rounding of a run's costs.
+
+    In proportion to about the geometric mean of the costs that are not 0: a few large
+    ones, as of penalties, must not hide what all the others can gain. The pattern of a
+    float is nearly linear in its logarithm.
+    """
+    total = count = np.int64(0)
+    for j in range(UNSIGNED(n)):
+        pattern = np.int64(FLOAT(abs(cost[r, j])).view(INT))
+        typical = (cost[r, j] != 0.0) & (cost[r, j] < NONE)
+        total += pattern if typical else 0
+        count += typical
+    return NOISE * np.float64(INT(total // (count or 1)).view(FLOAT))
+
+
+@jit
+def stand(H, scale, barred, unit, root, r, noise, here, u, z, cost):
+    """Stand at ``here[r]``, whose fields are ``u[r]``: signed scales, costs, noise.
 
     ``root[r]`` turns scales into such that, with the H of the walk, their products are
     costs in ``unit[r]``. ``barred`` is `NEVER` where a variable is pinned, else 0.
@@ -208,6 +226,7 @@ def stand(H, scale, barred, unit, root, r, here, u, z, cost):
         z[r, i] = FLOAT(s * root[r])
         whole = (2.0 * s * u[r, i] + s * s * H[i, i]) * inverse
         cost[r, i] = FLOAT(whole) + barred[r, i]
+    noise[r] = rounding(cost, r, here.shape[1])
 
 
 @jit

@@ -29,6 +29,9 @@ from solvers.kernels.tabu import (
 
 # Runs without a new state, per place of the pool, after which it is emptied.
 STALE = 5
+# Energies that are nearer to each other than this, in a row's unit, may be the same: of
+# sums in float64, and of fields that have followed many flips.
+EXACT, DRIFT = 1e-13, 1e-10
 
 
 @jit
@@ -117,7 +120,7 @@ def redraw(r, order, count, size, x, rng):
 @jit
 def passes(
     exact, H, index, low, count, repeats, subsize, patience, part_patience, shortest,
-    longest, spread, scale, linear, offset, barred, unit, root, noise, most, here, u,
+    longest, spread, scale, linear, offset, barred, unit, root, most, noise, here, u,
     z, cost, expiry, clock, found, value, lowest, best, rng, champion, energy, idle,
     made,
 ):  # fmt: skip
@@ -137,7 +140,7 @@ def passes(
             if idle[r] >= repeats or most[r] < 0:
                 break
             value[r] = exact_energy(scale, linear, offset, r, here, u) / unit[r]
-            stand(exact, scale, barred, unit, root, r, here, u, z, cost)
+            stand(exact, scale, barred, unit, root, r, noise, here, u, z, cost)
             begin(r, n, z, expiry, clock, found, value, lowest, best)
             tenure = min(draw(rng, r, shortest, longest), most[r])
             while not ended(clock, found, r, patience):
@@ -147,7 +150,7 @@ def passes(
                     lowest, best, rng, index, low,
                 )  # fmt: skip
             follow(exact, scale, r, best[r], here, u, which, step)
-            stand(exact, scale, barred, unit, root, r, here, u, z, cost)
+            stand(exact, scale, barred, unit, root, r, noise, here, u, z, cost)
             free, _ = sweep_parts(
                 H, subsize, part_patience, spread, r, noise[r], z, cost, expiry, order,
                 rng, index, low,
@@ -156,7 +159,7 @@ def passes(
             follow(exact, scale, r, best[r], here, u, which, step)
             reached = exact_energy(scale, linear, offset, r, here, u)
             made[r] += 1
-            if reached < energy[r] - noise[r] * unit[r]:
+            if reached < energy[r] - EXACT * unit[r]:
                 energy[r] = reached
                 champion[r] = best[r]
                 idle[r] = 0
@@ -208,7 +211,7 @@ def leave(
     else:
         allow_some(share, r, H.shape[0], expiry, rng)
         steps = draw(rng, r, weakest, strongest)
-    return steps, forced(H, z, cost, expiry, r, steps, index, low)
+    return forced(H, z, cost, expiry, r, steps, index, low)
 
 
 @jit
@@ -252,7 +255,7 @@ def empty(states, energies, held, r):
 def search(
     exact, H, index, low, until, patience, relink, share, weakest, strongest, shortest,
     longest, spread, subsize, part_patience, scale, linear, offset, barred, unit, root,
-    noise, most, here, u, z, cost, expiry, clock, found, value, lowest, best, rng,
+    most, noise, here, u, z, cost, expiry, clock, found, value, lowest, best, rng,
     tenure, going, states, energies, held, stale, spent, runs,
 ):  # fmt: skip
     """Go on with every row's search until it has `spent` so many flips; counts `runs`.
@@ -276,7 +279,7 @@ def search(
                 if a >= 0:
                     follow(exact, scale, r, states[r, a], here, u, which, step)
                 value[r] = exact_energy(scale, linear, offset, r, here, u) / unit[r]
-                stand(exact, scale, barred, unit, root, r, here, u, z, cost)
+                stand(exact, scale, barred, unit, root, r, noise, here, u, z, cost)
                 if a >= 0:
                     made, change = leave(
                         H, r, a, relink, share, weakest, strongest, z, cost, expiry,
@@ -306,7 +309,7 @@ def search(
                 continue
             follow(exact, scale, r, best[r], here, u, which, step)
             if subsize:
-                stand(exact, scale, barred, unit, root, r, here, u, z, cost)
+                stand(exact, scale, barred, unit, root, r, noise, here, u, z, cost)
                 spent[r] += sweep_parts(
                     H, subsize, part_patience, spread, r, noise[r], z, cost, expiry,
                     order, rng, index, low,
@@ -314,5 +317,5 @@ def search(
                 signs(r, z, best)
                 follow(exact, scale, r, best[r], here, u, which, step)
             energy = exact_energy(scale, linear, offset, r, here, u)
-            if offer(states, energies, held, r, best[r], energy, noise[r] * unit[r]):
+            if offer(states, energies, held, r, best[r], energy, DRIFT * unit[r]):
                 stale[r] = 0

@@ -68,6 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         entries = [read_entry(text) for text in texts]
         print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
         settings = vars(options) | {"log": None, "solver": None}
+        settings |= {"command": "compare", "content": log.digest(options.problem)}
         environment = report.environment(options.threads)
         runs = log.RunLog(options.log, settings, {"environment": environment})
         rest = options.seed, options.threads

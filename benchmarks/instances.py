@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import hashlib
 import re
 import statistics
 import sys
@@ -63,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         solvers = parse_solvers(options.solver)
         settings = {
             name: vars(options)[name] for name in ("seconds", "seed", "best_known")
-        }
+        } | {"command": "instances"}
         runs = log.RunLog(options.log, settings, {"environment": report.environment(1)})
         print(table(race(instances, solvers, options.seconds, options.seed, runs)))
     except InputError as error:
@@ -142,13 +143,18 @@ def race(
     records = []
     for name, qubo, known in tqdm(instances, desc="instances", disable=None):
         budget = Budget(seconds=seconds, target=known)
+        reasons = [solver.supports(qubo) for solver in solvers]
+        able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
+        if not able:
+            raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
+        content = hashlib.sha256(qubo.H.tobytes() + qubo.linear.tobytes()).hexdigest()
         several = [
-            {"solver": who} | runs.run(f"{name} {who}", partial(_run, *how))
-            for who, how in {
-                label(solver): (solver, qubo, seed, budget)
-                for solver in solvers
-                if solver.supports(qubo) is None
-            }.items()
+            {"solver": label(solver)}
+            | runs.run(
+                f"{name} {content[:16]} {label(solver)}",
+                partial(_run, solver, qubo, seed, budget),
+            )
+            for solver in able
         ]
         best = min(run["energy"] for run in several) if known is None else known
         for run in several:

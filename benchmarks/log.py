@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,20 @@ from typing import Any
 from solvers.errors import InputError
 
 HELP = "keep finished runs in FILE, and take up what it has"
+
+
+def digest(path: Path) -> str:
+    """A hash of a file's content, by which a log knows it again.
+
+    Raises
+    ------
+    InputError
+        A file that cannot be read.
+    """
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
 
 
 class RunLog:

@@ -118,7 +118,9 @@ def _run(options: argparse.Namespace) -> int:
     )
     runs = log.RunLog(
         options.log,
-        vars(options) | {"log": None, "seeds": None},
+        vars(options)
+        | {"log": None, "seeds": None, "command": "paper"}
+        | {k: chosen.description[k] for k in ("weights_hash", "calibration_digest")},
         {"environment": report.environment(1), "problem": chosen.description},
     )
     found: dict[str, list[dict[str, Any]]] = {text: [] for text in solvers}

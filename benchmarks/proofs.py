@@ -84,7 +84,9 @@ def _run(options: argparse.Namespace) -> int:
     sizes = read_sizes(options.sizes, problem.n)
     runs = log.RunLog(
         options.log,
-        vars(options) | {"log": None, "sizes": None},
+        vars(options)
+        | {"log": None, "sizes": None}
+        | {"command": "proofs", "content": log.digest(options.problem)},
         {"environment": report.environment(1)},
     )
     print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")

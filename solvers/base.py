@@ -250,6 +250,11 @@ class Solver(ABC):
         )
         prepared = time.perf_counter()
         states = self.search(task)
+        self.require(
+            np.shape(states) == (qubo.rows, qubo.n),
+            f"search must give states of shape {(qubo.rows, qubo.n)}, not "
+            + (f"of shape {np.shape(states)}" if states is not None else "None"),
+        )
         if not self.out_of_set:
             states = qubo.pin(states)
         solved = time.perf_counter()

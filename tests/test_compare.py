@@ -97,3 +97,13 @@ def test_runs_are_taken_up_again(problem, tmp_path, capsys):
         "nearest",
         "descent",
     ]
+
+
+def test_another_problem_needs_another_log(problem, tmp_path, capsys):
+    path, log = tmp_path / "copy.npz", str(tmp_path / "log.jsonl")
+    path.write_bytes(problem.read_bytes())
+    arguments = ["--problem", str(path), "--solver", "nearest", "--log", log]
+    assert compare.main(arguments) == 0
+    RoundingProblem.load(problem, "free").save(path)
+    assert compare.main(arguments) == 2
+    assert "was begun with content = " in capsys.readouterr().err

@@ -147,6 +147,25 @@ def test_runs_hold_what_a_reader_needs(folder):
     log = folder / "log.jsonl"
     assert instances.main([str(folder), "--solver", "sa", "--log", str(log)]) == 0
     first, run, *_ = (json.loads(line) for line in log.read_text().splitlines())
-    assert first["settings"] == {"seconds": 1.0, "seed": 0, "best_known": None}
+    assert first["settings"] == {
+        "command": "instances",
+        "seconds": 1.0,
+        "seed": 0,
+        "best_known": None,
+    }
     assert {"python", "packages", "commit"} <= first["environment"].keys()
     assert {"energy", "seconds", "seconds_to_best", "status"} <= run["run"].keys()
+
+
+def test_a_changed_file_is_run_again(folder, capsys):
+    problem, log = folder / "p_0.qubo", str(folder / "log.jsonl")
+    arguments = [str(problem), "--solver", "floor", "--log", log]
+    assert instances.main(arguments) == 0
+    write_qubo(problem, QuboBatch.from_matrix(np.eye(3)))
+    assert instances.main(arguments) == 0
+    assert len(Path(log).read_text().splitlines()) == 3
+
+
+def test_no_solver_that_can(folder, capsys):
+    assert instances.main([str(folder), "--solver", "gptq"]) == 2
+    assert "solver gptq: the batch has no levels" in capsys.readouterr().err

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import numpy as np
 import pytest
 
+from solvers.base import Solver
 from solvers.errors import InputError
 from solvers.testing import example_batch
 
@@ -38,3 +40,21 @@ class TestLevels:
     def test_refused(self, levels, message):
         with pytest.raises(InputError, match=message):
             replace(example_batch(1, 2), levels=levels)
+
+
+@pytest.mark.parametrize(
+    ("answer", "said"),
+    [(None, "not None"), (np.zeros((3, 2)), r"not of shape \(3, 2\)")],
+)
+def test_a_search_that_gives_no_states(answer, said):
+    @dataclass(frozen=True, kw_only=True)
+    class Forgetful(Solver):
+        name: ClassVar[str] = "forgetful"
+
+        def search(self, task):
+            return answer
+
+    with pytest.raises(
+        InputError, match=rf"solver forgetful: search must give .* {said}"
+    ):
+        Forgetful().solve(example_batch(3, 4))

@@ -23,6 +23,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import log, report
+from benchmarks.command import exit_code
 from benchmarks.race import run_solver, warm_up
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solver, label
@@ -60,32 +61,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
     options = parser.parse_args(arguments)
-    try:
-        problem = RoundingProblem.load(options.problem, options.saturated)
-        if options.rows is not None:
-            problem = first_rows(problem, options.rows)
-        texts = split_solvers(options.solver) if options.solver else methods(problem)
-        entries = [read_entry(text) for text in texts]
-        print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
-        settings = vars(options) | {"log": None, "solver": None}
-        settings |= {"command": "compare", "content": log.digest(options.problem)}
-        environment = report.environment(options.threads)
-        runs = log.RunLog(options.log, settings, {"environment": environment})
-        rest = options.seed, options.threads
-        lines = [
-            runs.run(
-                f"{label(solver)}@{seconds}",
-                partial(measure, problem, solver, seconds, *rest),
-            )
-            for solver, seconds in tqdm(entries, desc="methods", disable=None)
-        ]
-        print(table(lines))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    problem = RoundingProblem.load(options.problem, options.saturated)
+    if options.rows is not None:
+        problem = first_rows(problem, options.rows)
+    texts = split_solvers(options.solver) if options.solver else methods(problem)
+    entries = [read_entry(text) for text in texts]
+    print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
+    settings = vars(options) | {"log": None, "solver": None}
+    settings |= {"command": "compare", "content": log.digest(options.problem)}
+    environment = report.environment(options.threads)
+    runs = log.RunLog(options.log, settings, {"environment": environment})
+    rest = options.seed, options.threads
+    lines = [
+        runs.run(
+            f"{label(solver)}@{seconds}",
+            partial(measure, problem, solver, seconds, *rest),
+        )
+        for solver, seconds in tqdm(entries, desc="methods", disable=None)
+    ]
+    print(table(lines))
     return 0
 
 

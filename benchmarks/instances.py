@@ -28,6 +28,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import log, report
+from benchmarks.command import exit_code
 from benchmarks.race import warm_up
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
 from solvers import read_qubo as read
@@ -59,20 +60,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--largest", type=int, metavar="N", help="variables at most")
     parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
     options = parser.parse_args(arguments)
-    try:
-        instances = collect(options.files, options.best_known, options.largest)
-        solvers = parse_solvers(options.solver)
-        settings = {
-            name: vars(options)[name] for name in ("seconds", "seed", "best_known")
-        } | {"command": "instances"}
-        runs = log.RunLog(options.log, settings, {"environment": report.environment(1)})
-        print(table(race(instances, solvers, options.seconds, options.seed, runs)))
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    instances = collect(options.files, options.best_known, options.largest)
+    solvers = parse_solvers(options.solver)
+    settings = {
+        name: vars(options)[name] for name in ("seconds", "seed", "best_known")
+    } | {"command": "instances"}
+    runs = log.RunLog(options.log, settings, {"environment": report.environment(1)})
+    print(table(race(instances, solvers, options.seconds, options.seed, runs)))
     return 0
 
 
@@ -152,7 +150,7 @@ def race(
             {"solver": label(solver)}
             | runs.run(
                 f"{name} {content[:16]} {label(solver)}",
-                partial(_run, solver, qubo, seed, budget),
+                partial(_measure, solver, qubo, seed, budget),
             )
             for solver in able
         ]
@@ -167,7 +165,9 @@ def race(
     return records
 
 
-def _run(solver: Solver, qubo: QuboBatch, seed: int, budget: Budget) -> dict[str, Any]:
+def _measure(
+    solver: Solver, qubo: QuboBatch, seed: int, budget: Budget
+) -> dict[str, Any]:
     warm_up(solver, qubo)
     found = solver.solve(qubo, seed=seed, budget=budget)
     seconds, best = found.trace

@@ -24,6 +24,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks import log, report, subject
+from benchmarks.command import exit_code
 from benchmarks.race import run_solver
 from qubo_rounding.grid import Grid
 from qubo_rounding.problem import RoundingProblem
@@ -86,14 +87,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--seeds", type=int, default=5, metavar="N")
     parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
     options = parser.parse_args(arguments)
-    try:
-        return _run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    return exit_code(lambda: _run(options))
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -20,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks import report, subject
+from benchmarks.command import exit_code
 from benchmarks.race import run_solver
 from qubo_rounding.grid import Grid
 from solvers import Budget, InputError, Solver, available, label, parse_solvers
@@ -34,18 +35,12 @@ class _Parser(argparse.ArgumentParser):
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
-    try:
+
+    def work() -> int:
         options = _parse(arguments)
         return _list(options) if options.list else _run(options)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
-    except MemoryError as error:
-        print(f"error: out of memory: {error}", file=sys.stderr)
-        return 2
+
+    return exit_code(work)
 
 
 def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:

@@ -20,10 +20,11 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.command import exit_code
 from benchmarks.subject import from_file, from_layer
 from qubo_rounding.grid import Grid
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch
+from solvers import Budget, QuboBatch
 from solvers.annealing import SimulatedAnnealing
 from solvers.neal import dwave_sampler
 
@@ -38,12 +39,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--rows", type=int, default=64, help="rows of each problem")
     options = parser.parse_args(arguments)
-    try:
-        problems = _problems(options.problem)
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    for name, problem in problems:
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    for name, problem in _problems(options.problem):
         qubo = problem.to_qubos()[0].take(slice(0, options.rows))
         print(f"\n{name}: {qubo.rows} rows, n = {qubo.n}, 1 thread")
         annealing(qubo, options.repeats)

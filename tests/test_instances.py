@@ -66,7 +66,7 @@ def test_a_claim_is_not_believed(folder):
             return replace(found, energies=found.energies - 1000)
 
     name, qubo, known = instances.collect([folder], folder / "best.csv")[0]
-    run = instances._run(Boaster(), qubo, 0, instances.Budget(target=known))
+    run = instances._measure(Boaster(), qubo, 0, instances.Budget(target=known))
     assert (name, run["energy"]) == ("p10-0", 0.0)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, Monitor, QuboBatch, Solver, label
+from solvers import Budget, Monitor, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
 
 # uint8; of a solver out of the set int16.
@@ -35,37 +35,59 @@ def run_solver(
     budget: Budget,
     data: Sequence[LayerData] | None = None,
 ) -> tuple[States, dict[str, Any]]:
-    """States [R, n] of a solver, and its part of the record.
-
-    A claim that the rounded weights do not bear out has the status ``invalid``. A
-    problem of several batches solves one after the other; its seconds are shared.
-    `data` are the layers behind the batches.
-    """
+    """States [R, n] of a solver, and its part of the record: `solve`, then `judge`."""
     qubos = problem.to_qubos()
+    solutions = solve(solver, qubos, seed, budget, data)
+    return judge(solver, problem, qubos, seed, solutions)
+
+
+def solve(
+    solver: Solver,
+    qubos: Sequence[QuboBatch],
+    seed: int,
+    budget: Budget,
+    data: Sequence[LayerData] | None = None,
+) -> list[Solution]:
+    """A solution for each of a problem's batches, with everything compiled before.
+
+    Several batches are solved one after the other; the seconds are shared. `data` are
+    the layers behind them.
+    """
     warm_up(solver, qubos[0])
-    states, claims, statuses, notes = [], [], [], []
-    timing = {"prepare": 0.0, "solve": 0.0, "finish": 0.0}
+    solutions: list[Solution] = []
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
         for i, qubo in enumerate(qubos):
-            found = solver.solve(
-                qubo,
-                seed=seed + (i << 32),
-                budget=_share(budget, sum(timing.values()), len(qubos) - i),
-                monitor=Monitor(lambda seconds, best: _show(bar, best)),
-                data=None if data is None else data[i],
+            used = sum(found.seconds for found in solutions)
+            solutions.append(
+                solver.solve(
+                    qubo,
+                    seed=seed + (i << 32),
+                    budget=_share(budget, used, len(qubos) - i),
+                    monitor=Monitor(lambda seconds, best: _show(bar, best)),
+                    data=None if data is None else data[i],
+                )
             )
-            states.append(found.states)
-            claims.append(found.energies)
-            statuses.append(found.status)
-            notes.append({k: v for k, v in found.info.items() if _plain(v)})
-            for part, seconds in found.timing.items():
-                timing[part] += seconds
-    joined = problem.join(states)
+    return solutions
+
+
+def judge(
+    solver: Solver,
+    problem: RoundingProblem,
+    qubos: Sequence[QuboBatch],
+    seed: int,
+    solutions: Sequence[Solution],
+) -> tuple[States, dict[str, Any]]:
+    """States [R, n] of the batches' solutions, and the record of what they are worth.
+
+    A claim that the rounded weights do not bear out has the status ``invalid``.
+    """
+    joined = problem.join([found.states for found in solutions])
     truth = problem.local_mse(joined)
     terms = np.concatenate([np.abs(q.offset) for q in qubos])
-    claimed = np.concatenate(claims)
+    claimed = np.concatenate([found.energies for found in solutions])
     allowed = CLAIM_TOLERANCE * np.abs(truth) + CANCELLATION * terms
     honest = bool((np.abs(claimed - truth) <= allowed).all())
+    statuses = [found.status for found in solutions]
     status = next((s for s in ("time", "target") if s in statuses), "done")
     return joined, {
         "solver": solver.name,
@@ -74,11 +96,16 @@ def run_solver(
         "out_of_set": solver.out_of_set,
         "seed": seed,
         "objective": float(truth.sum()),
-        "seconds": sum(timing.values()),
+        "seconds": sum(found.seconds for found in solutions),
         "status": status if honest else "invalid",
-        "timing": timing,
+        "timing": {
+            part: sum(found.timing[part] for found in solutions)
+            for part in solutions[0].timing
+        },
         "flipped": int((joined != problem.nearest()).sum()),
-        "info": notes,
+        "info": [
+            {k: v for k, v in found.info.items() if _plain(v)} for found in solutions
+        ],
     }
 
 

@@ -20,7 +20,8 @@ from solvers.atomic import replacing
 
 PACKAGES = (
     *("qubo-rounding", "numpy", "scipy", "numba", "torch", "torchvision"),
-    *("dimod", "dwave-samplers", "pillow"),
+    *("dimod", "dwave-samplers", "openjij", "simulated-bifurcation", "qubolite"),
+    "pillow",
 )
 
 

@@ -1,0 +1,187 @@
+"""`Peer`: what all solvers of other packages share behind this project's protocol."""
+
+from __future__ import annotations
+
+import math
+import time
+from abc import abstractmethod
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any, ClassVar
+
+import numpy as np
+from threadpoolctl import threadpool_limits
+
+from solvers.base import Solver, Task
+from solvers.qubo import QuboBatch, States
+
+# Until it is known what a unit of effort costs, one call is this share of the default …
+FIRST_SHARE = 64
+# … and later ones are at most so many times as long as the longest before.
+GROWTH = 4
+# With less than this part of its seconds left, a row leaves them to the rows after it.
+REST = 0.25
+
+
+@dataclass(frozen=True, eq=False)
+class Call:
+    """What one call of another package's sampler is given.
+
+    Attributes
+    ----------
+    seed
+        Below 2³¹.
+    start : uint8 [m]
+        The best state so far of the model's m variables.
+    effort
+        In the unit of `Peer.effort`.
+    seconds
+        Left of the row's share; infinite without a limit.
+    target
+        The energy that is enough; minus infinity where none is.
+    """
+
+    seed: int
+    start: States
+    effort: int
+    seconds: float
+    target: float
+
+
+class Peer(Solver):
+    """Another package's solver: a model per row over its free variables, row by row.
+
+    With a budget of seconds every row not yet begun has an equal share of what is left
+    when the models still to be built are built, and at least as long as its model took.
+    A sampler that knows no clock is called with as much effort as fits into the share.
+    Rows that are not reached keep the start. Without seconds a row is one call with the
+    package's own effort, which a budget's ``sweeps`` caps. Building the models counts;
+    ``info["build_seconds"]`` says how long it took.
+    """
+
+    # What must be importable.
+    package: ClassVar[str]
+    # Whether the sampler looks at the clock itself.
+    timed: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def effort(self) -> int:
+        """Sweeps, steps or reads of one call without a limit of seconds."""
+
+    @abstractmethod
+    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+        """The best state [m] of one call of the sampler, and its energy."""
+
+    def model(self, qubo: QuboBatch, row: int) -> Any:
+        """A row as the package wants it; None where no variable matters."""
+        model = qubo.to_bqm(row)
+        flat = not (model.num_interactions or any(model.linear.values()))
+        return None if flat else model
+
+    def supports(self, qubo: QuboBatch) -> str | None:
+        """Whether the package is there."""
+        parts = self.package.split(".")
+        parents = (".".join(parts[: i + 1]) for i in range(len(parts)))
+        if all(find_spec(name) for name in parents):
+            return None
+        return (
+            f"{self.package} is not installed; "
+            'pip install "qubo-rounding[peers]" installs it'
+        )
+
+    def require_range(self, beta_min: float, beta_max: float) -> None:
+        """Require inverse temperatures in order, or 0 twice for the package's own."""
+        self.require(
+            beta_min == beta_max == 0 or 0 < beta_min <= beta_max < math.inf,
+            "give both beta_min and beta_max, 0 < beta_min <= beta_max, or neither",
+        )
+
+    def search(self, task: Task) -> States:
+        """Sample row after row."""
+        run = _Run(self, task)
+        with threadpool_limits(task.budget.threads):
+            for row in range(task.qubo.rows):
+                if not run.row(row):
+                    break
+        task.info["build_seconds"] = run.building
+        return run.states
+
+
+class _Run:
+    """The rows of one task, and what calls and models have cost so far."""
+
+    def __init__(self, peer: Peer, task: Task) -> None:
+        self._peer, self._task = peer, task
+        self.states = task.start.copy()
+        self._energies = task.qubo.energies(self.states, task.budget.threads)
+        target = -math.inf if task.budget.target is None else task.budget.target
+        self._targets = np.broadcast_to(target, task.qubo.rows)
+        self._streams = task.streams()
+        self.building = 0.0
+        self._models = 0
+        # Seconds per unit of effort in the last call, and the greatest effort so far.
+        self._cost = 0.0
+        self._longest = 0
+
+    def row(self, r: int) -> bool:
+        """Search row r; false when time is up or everything is reached."""
+        qubo, monitor = self._task.qubo, self._task.monitor
+        free = np.flatnonzero(qubo.free(r))
+        enough = self._energies[r] <= self._targets[r]
+        if monitor.remaining() <= 0 or enough or not len(free):
+            return monitor.report(self._energies)
+        begun = time.perf_counter()
+        model = self._peer.model(qubo, r)
+        self.building += time.perf_counter() - begun
+        self._models += 1
+        if model is None:
+            return monitor.report(self._energies)
+        generator = np.random.default_rng(self._streams[r])
+        share = left = self._share(qubo.rows - r)
+        ends = monitor.elapsed() + share
+        spent = 0
+        while effort := self._effort(left, spent):
+            call = Call(
+                seed=int(generator.integers(2**31)),
+                start=self.states[r, free],
+                effort=effort,
+                seconds=left,
+                target=float(self._targets[r]),
+            )
+            begun = time.perf_counter()
+            state, energy = self._peer.sample(model, call)
+            self._cost = (time.perf_counter() - begun) / effort
+            self._longest = max(self._longest, effort)
+            spent += effort
+            if energy < self._energies[r]:
+                self.states[r, free] = state
+                self._energies[r] = energy
+            if not monitor.report(self._energies):
+                return False
+            left = ends - monitor.elapsed()
+            enough = self._energies[r] <= self._targets[r]
+            if math.isinf(share) or enough or left < REST * share:
+                break
+        return True
+
+    def _share(self, rows: int) -> float:
+        """Seconds of the first of so many rows, whose model is built."""
+        each = self.building / self._models
+        left = self._task.monitor.remaining() - each * (rows - 1)
+        return max(left / rows, each)
+
+    def _effort(self, left: float, spent: int) -> int:
+        """Effort of the row's next call, `spent` into it; 0 where none fits."""
+        budget, default = self._task.budget, self._peer.effort
+        if math.isinf(left):
+            return budget.cap(default)
+        if self._peer.timed:
+            effort = default
+        elif not self._cost:
+            effort = max(1, default // FIRST_SHARE)
+        else:
+            # The first call of a row is made even where it takes longer.
+            fits = max(int(left / self._cost), int(not spent))
+            effort = min(fits, GROWTH * self._longest)
+        return max(budget.cap(spent + effort) - spent, 0)

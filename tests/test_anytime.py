@@ -1,0 +1,322 @@
+"""Error against seconds, and seconds to a target, through `benchmarks.anytime`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import numpy as np
+import pytest
+
+from benchmarks import anytime, traces
+from qubo_rounding.grid import Grid
+from qubo_rounding.problem import RoundingProblem
+from solvers import Budget, Solution, parse_solver
+from solvers.base import Solver
+from solvers.kbest import KBest
+
+
+@pytest.fixture(scope="module")
+def problem(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    rng = np.random.default_rng(1)
+    x = rng.normal(size=(20, 60)) + 1
+    path = tmp_path_factory.mktemp("anytime") / "small.npz"
+    weight = rng.normal(size=(3, 20))
+    RoundingProblem.on_grid(weight, Grid(bits=3), x @ x.T / 60).save(path)
+    return path
+
+
+def run(problem: Path, *arguments: str) -> int:
+    return anytime.main(["--problem", str(problem), *arguments])
+
+
+def tables(out: str) -> list[dict[str, list[str]]]:
+    """The cells of each table by their first."""
+    parts = [part.splitlines()[1:] for part in out.split("\n\n")]
+    parts[0] = parts[0][1:]
+    lines = ([line.split("  ") for line in part[1:]] for part in parts)
+    return [
+        {cells[0]: [c.strip() for c in cells[1:] if c.strip()] for cells in part}
+        for part in lines
+    ]
+
+
+def test_tables(problem, capsys):
+    solvers = "nearest,kbest,tabu,dwave-tabu"
+    arguments = ["--solver", solvers, "--seconds", "0.1,0.03", "--seeds", "2"]
+    assert run(problem, *arguments, "--target", "kbest@0.1") == 0
+    out = capsys.readouterr().out
+    assert out.startswith("small: 3 rows, n = 20\n")
+    assert "0.03 s" in out.splitlines()[2].split("0.1 s")[0]
+    ratios, targets = tables(out)
+    assert list(ratios) == list(targets) == solvers.split(",")
+    assert ratios["nearest"][:2] == ["1.00000 [1.00000, 1.00000]"] * 2
+    assert float(ratios["tabu"][1].split()[0]) < 1
+    # kbest reaches what kbest does; nearest is cut off, not left out.
+    assert targets["kbest"][0] == "2/2"
+    assert 0 < float(targets["kbest"][1]) < 0.1
+    assert targets["nearest"][:3] == ["0/2", ">0.1", "[>0.1, >0.1]"]
+    if targets["dwave-tabu"][0] == "2/2":
+        assert targets["nearest"][3].startswith("<")
+        assert targets["dwave-tabu"][3] == "1"
+
+
+def test_one_seed_and_a_ratio_without_the_baseline(problem, capsys):
+    arguments = ["--solver", "kbest", "--seconds", "0.05", "--seeds", "1"]
+    assert run(problem, *arguments, "--target", "0.99", "--baseline", "tabu") == 0
+    ratios, targets = tables(capsys.readouterr().out)
+    assert ratios["kbest"][0].count(" ") == 0
+    assert list(targets) == ["kbest", "tabu"]
+    assert float(targets["kbest"][3]) > 0
+
+
+def test_the_first_rows(problem, capsys):
+    arguments = ["--rows", "2", "--solver", "kbest", "--seeds", "1"]
+    assert run(problem, *arguments, "--seconds", "0.05") == 0
+    assert "2 rows" in capsys.readouterr().out
+
+
+def test_the_default_list_can_be_read(problem):
+    whole = RoundingProblem.load(problem)
+    solvers, missing = anytime.chosen(None, whole)
+    assert len(solvers) + len(missing) == len(anytime.SOLVERS)
+    assert len(set(solvers)) == len(solvers)
+
+
+def test_missing_packages_are_named_and_left_out(problem, monkeypatch, capsys):
+    monkeypatch.setattr(anytime, "SOLVERS", ("kbest", "tabu"))
+    monkeypatch.setattr(KBest, "supports", lambda self, qubo: "no such package")
+    assert run(problem, "--seconds", "0.02", "--seeds", "1") == 0
+    out = capsys.readouterr().out
+    assert "left out: kbest: no such package\n" in out
+    assert list(tables(out.replace("left out: kbest: no such package\n", ""))[0]) == [
+        "tabu"
+    ]
+    # Asked for, it is an error instead.
+    assert run(problem, "--seconds", "0.02", "--solver", "tabu,kbest") == 2
+    assert capsys.readouterr().err == "error: solver kbest: no such package\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--seconds", "soon"], "cannot read --seconds 'soon'; write 0.05,0.5,5"),
+        (["--seconds", "0.1,0"], "seconds must be positive, not 0.0"),
+        (["--seconds", "nan"], "seconds must be positive, not nan"),
+        (["--seeds", "0"], "--seeds must be at least 1, not 0"),
+        (["--target", "0"], "--target must be a positive ratio, not 0"),
+        (["--target", "nan"], "--target must be a positive ratio, not nan"),
+        (["--target", "tabu"], "--target takes a ratio or SOLVER@SECONDS, not 'tabu'"),
+        (["--target", "tabu@-1"], "seconds must be positive, not -1.0"),
+        (["--target", "tabuu@1"], "did you mean tabu"),
+        (["--solver", "tabu@1"], "--solver takes no @SECONDS here; --seconds gives"),
+        (["--solver", "tabuu"], "did you mean tabu"),
+        (["--baseline", "tabuu", "--solver", "tabu"], "did you mean tabu"),
+        (["--rows", "4"], "--rows must be 1 to 3, not 4"),
+        (["--threads", "0"], "threads must be at least 1, not 0"),
+    ],
+)
+def test_bad_input(problem, capsys, arguments, message):
+    arguments = ["--solver", "tabu", *arguments]
+    assert run(problem, *arguments) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+
+
+def test_no_error_to_nearest(tmp_path, capsys):
+    path = tmp_path / "exact.npz"
+    RoundingProblem.on_grid(np.eye(3), Grid(bits=3), np.zeros((3, 3))).save(path)
+    assert run(path, "--solver", "tabu") == 2
+    assert "rounding to nearest has no error" in capsys.readouterr().err
+
+
+def test_runs_are_taken_up_again(problem, tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    arguments = ["--seconds", "0.03", "--seeds", "2", "--log", str(path)]
+    assert run(problem, *arguments, "--solver", "kbest") == 0
+    first, before = capsys.readouterr().out, path.read_text()
+    assert run(problem, *arguments, "--solver", "kbest") == 0
+    assert capsys.readouterr().out == first
+    assert path.read_text() == before
+    # Another seed, and a target: only what is new is run.
+    arguments[3] = "3"
+    more = ["--solver", "kbest", "--baseline", "kbest", "--target", "kbest@0.03"]
+    assert run(problem, *arguments, *more) == 0
+    lines = path.read_text().splitlines()
+    assert path.read_text().startswith(before)
+    assert len(lines) == 1 + 3
+    assert json.loads(lines[-1])["key"] == "kbest@0.03 seed 2"
+    assert run(problem, *arguments, "--solver", "kbest", "--rows", "1") == 2
+    assert "was begun with rows = None, not 1" in capsys.readouterr().err
+
+
+def test_a_line_cut_off_is_run_again(problem, tmp_path, capsys):
+    path = tmp_path / "log.jsonl"
+    arguments = ["--seconds", "0.03", "--seeds", "2", "--log", str(path)]
+    assert run(problem, *arguments, "--solver", "kbest") == 0
+    path.write_text(path.read_text()[:-10])
+    assert run(problem, *arguments, "--solver", "kbest") == 0
+    assert len(path.read_text().splitlines()) == 3
+
+
+def solution(steps: list[tuple[float, list[float]]], prepare: float) -> Solution:
+    seconds, energies = zip(*steps, strict=True)
+    return Solution(
+        states=np.zeros((len(energies[0]), 1), np.uint8),
+        energies=np.array(energies[-1]),
+        status="done",
+        timing={"prepare": prepare, "solve": 2.0, "finish": 0.5},
+        trace=(np.array(seconds), np.array(energies)),
+    )
+
+
+def test_falls_of_one_batch():
+    found = solution([(0, [5, 5]), (1, [4, 5]), (1.5, [4, 5]), (2, [4, 2])], 0.25)
+    assert traces.falls([found], 10) == [(0.25, 1.0), (1.25, 0.9), (2.25, 0.6)]
+
+
+def test_falls_of_batches_one_after_the_other():
+    first = solution([(0, [5.0]), (1, [3.0])], 0.25)
+    second = solution([(0, [5.0]), (2, [1.0])], 0.5)
+    assert traces.falls([first, second], 10) == [
+        (0.25, 1.0),
+        (1.25, 0.8),
+        (2.75 + 0.5 + 2, 0.4),
+    ]
+
+
+def test_rules_are_nowhere_before_they_are_through():
+    found = solution([(0, [math.inf]), (1, [2.0])], 0)
+    assert traces.falls([found], 4) == [(1.0, 0.5)]
+    assert traces.falls([found, found], 4) == [(3.5, 1.0)]
+
+
+def test_budgets():
+    found = list(traces.budgets([0.05, 0.1, 10]))
+    assert [found[0], found[2], found[-1]] == [0.05, 0.1, 10]
+    ratios = np.array(found[1:]) / found[:-1]
+    assert (ratios > 1).all()
+    assert (ratios <= traces.STEP * (1 + 1e-9)).all()
+    assert list(traces.budgets([2.0])) == [2.0]
+
+
+class Known:
+    """Runs as they are given, by seconds."""
+
+    def __init__(self, runs) -> None:
+        self.given, self.asked = runs, []
+
+    def run(self, solver, seconds, seed):
+        self.asked.append(seconds)
+        ratio, steps = self.given[seconds]
+        status = "invalid" if ratio < 0 else "time"
+        return {
+            "ratio": abs(ratio),
+            "status": status,
+            "building": 0.1,
+            "falls": steps,
+        }
+
+
+def time_to(runs, ratio):
+    races = Known(runs)
+    solver = parse_solver("tabu")
+    return traces.time_to(races, solver, ratio, sorted(runs), 0), races.asked
+
+
+def test_the_time_is_that_of_the_shortest_run_which_arrives():
+    runs = {
+        1.0: (0.9, [(0.2, 1.0), (0.5, 0.9)]),
+        2.0: (0.5, [(0.2, 1.0), (1.5, 0.6), (1.9, 0.5)]),
+        4.0: (0.3, [(0.2, 1.0), (3.0, 0.5), (3.9, 0.3)]),
+    }
+    assert time_to(runs, 0.55) == ((1.9, pytest.approx(1.8)), [4.0, 1.0, 2.0])
+    assert time_to(runs, 0.6)[0][0] == 1.5
+    assert time_to(runs, 1.0)[0][0] == 0.2
+
+
+def test_missing_the_target_in_the_longest_run_is_missing_it():
+    runs = {1.0: (0.9, [(0.5, 0.9)]), 2.0: (0.8, [(0.5, 0.9), (1.5, 0.8)])}
+    assert time_to(runs, 0.7) == (traces.MISSED, [2.0])
+
+
+def test_claims_that_the_answer_does_not_bear_out_do_not_count():
+    assert time_to({1.0: (0.9, [(0.1, 0.2)])}, 0.5)[0] == traces.MISSED
+    assert time_to({1.0: (-0.2, [(0.1, 0.2)])}, 0.5)[0] == traces.MISSED
+    # Nor does what comes long after the limit.
+    assert time_to({1.0: (0.2, [(3.0, 0.2)])}, 0.5)[0] == traces.MISSED
+
+
+def test_interval():
+    times = np.arange(1.0, 11)
+    low, high = traces.interval(times)
+    # Of the binomial: about the second and the ninth of ten.
+    assert 1.5 <= low <= 3.5
+    assert 7.5 <= high <= 9.5
+    assert traces.interval(times) == (low, high)
+    assert traces.interval(np.full(4, 2.0)) == (2.0, 2.0)
+    assert traces.interval(np.full(3, math.inf)) == (math.inf, math.inf)
+    low, high = traces.interval(np.array([1.0, 1, 1, math.inf, math.inf]))
+    assert (low, high) == (1.0, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Late(Solver):
+    """Takes ten times as long as it may, and builds for a hundredth of that."""
+
+    name: ClassVar[str] = "late"
+
+    def search(self, task):
+        while task.monitor.elapsed() < 10 * task.budget.seconds:
+            pass
+        task.info["build_seconds"] = task.info["library_seconds"] = 0.005
+        return task.start
+
+
+def options(problem: Path) -> argparse.Namespace:
+    return argparse.Namespace(
+        problem=problem, rows=None, saturated=None, seeds=2, threads=1, log=None
+    )
+
+
+def test_late_runs_are_marked_and_building_is_apart(problem):
+    class Timed(Late):
+        def solve(self, qubo, **how):
+            how["budget"] = Budget(seconds=how["budget"].seconds or 0.001)
+            return super().solve(qubo, **how)
+
+    races = traces.Races(RoundingProblem.load(problem), options(problem))
+    text = anytime.table(races, [Timed()], [0.005]).splitlines()[1]
+    assert "(0.05" in text
+    assert text.endswith(" 0.010")
+
+
+def test_invalid_claims_are_shown(problem, monkeypatch):
+    races = traces.Races(RoundingProblem.load(problem), options(problem))
+    kept = traces.judge
+
+    def judge(*arguments):
+        states, record = kept(*arguments)
+        return states, record | {"status": "invalid"}
+
+    monkeypatch.setattr(traces, "judge", judge)
+    text = anytime.table(races, [parse_solver("kbest")], [0.05])
+    assert text.splitlines()[1].split() == ["kbest", "invalid", "0.000"]
+
+
+@pytest.mark.parametrize(
+    ("baseline", "own", "text"),
+    [
+        (8.0, 2.0, "4"),
+        (math.inf, 2.0, ">5"),
+        (2.0, math.inf, "<0.2"),
+        (math.inf, math.inf, "-"),
+    ],
+)
+def test_speed_ups_of_censored_times_are_bounds(baseline, own, text):
+    assert anytime._quotient(baseline, own, 10.0) == text

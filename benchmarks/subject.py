@@ -138,6 +138,85 @@ class Accuracy:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class Source:
+    """A network and images for it, from which the problems of its layers come.
+
+    Attributes
+    ----------
+    model
+        Its name.
+    network
+        In eval mode, batch norms folded.
+    weights, weights_hash
+        Which weights it has, as in `qubo_rounding.models.Network`.
+    calibration, evaluation
+        Images, none of them in both.
+    """
+
+    model: str
+    network: nn.Module
+    weights: str
+    weights_hash: str
+    calibration: Images
+    evaluation: Images
+
+    def meta(self, layer: str, objective: str = OBJECTIVES[0]) -> dict[str, Any]:
+        """What a layer's problem says of where it comes from."""
+        return {
+            "layer": f"{self.model}.{layer}",
+            "objective": objective,
+            "weights": self.weights,
+            "weights_hash": self.weights_hash,
+            "images": self.calibration.name,
+            "calibration_digest": self.calibration.digest,
+        }
+
+
+def load_source(
+    model: str,
+    weights: str,
+    images: Path | None,
+    calibration: int,
+    evaluation: int | None,
+    say: Callable[[str], None],
+) -> Source:
+    """A network, and as many images as are asked for; see `load_images`.
+
+    Raises
+    ------
+    InputError
+        Whatever does not exist or does not fit; see `load_network`, `load_images`.
+    """
+    import torch
+
+    from qubo_rounding.images import load_images
+    from qubo_rounding.layers import fold_batch_norms
+    from qubo_rounding.models import load_network
+
+    loaded = load_network(model, weights)
+    # This memory layout makes convolutions about a third faster on a CPU.
+    network = fold_batch_norms(loaded.module).to(  # type: ignore[call-overload]
+        memory_format=torch.channels_last
+    )
+    fitting, held_out = load_images(images, loaded, calibration, evaluation)
+    say(f"{model}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
+    say(_count("calibration", fitting))
+    return Source(
+        model=model,
+        network=network,
+        weights=loaded.weights,
+        weights_hash=loaded.weights_hash,
+        calibration=fitting,
+        evaluation=held_out,
+    )
+
+
+def _count(purpose: str, images: Images) -> str:
+    note = f", {images.skipped} unreadable left out" if images.skipped else ""
+    return f"{purpose}: {len(images)} images of {images.name}{note}"
+
+
 def from_file(path: Path, saturated: str | None) -> Subject:
     """A saved problem; its local MSE is all there is to score."""
     problem = RoundingProblem.load(path, saturated)
@@ -179,46 +258,23 @@ def from_layer(
     InputError
         Whatever does not exist or does not fit; see `load_network`, `load_images`.
     """
-    import torch
-
     from qubo_rounding import evaluate
     from qubo_rounding.hessian import fisher_blocks
-    from qubo_rounding.images import load_images
-    from qubo_rounding.layers import (
-        find_layer,
-        fold_batch_norms,
-        layer_moments,
-        weight_rows,
-    )
-    from qubo_rounding.models import architecture, load_network
+    from qubo_rounding.layers import find_layer, layer_moments, weight_rows
+    from qubo_rounding.models import architecture
 
     model, name = split_layer(layer)
     # A misspelt layer should cost no download.
     find_layer(architecture(model), name)
-    loaded = load_network(model, weights)
-    # This memory layout makes convolutions about a third faster on a CPU.
-    network = fold_batch_norms(loaded.module).to(  # type: ignore[call-overload]
-        memory_format=torch.channels_last
-    )
-    module = find_layer(network, name)
-    fitting, held_out = load_images(images, loaded, calibration, evaluation)
-    say(f"{model}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
-    for purpose, chosen in (("calibration", fitting), ("evaluation", held_out)):
-        note = f", {chosen.skipped} unreadable left out" if chosen.skipped else ""
-        say(f"{purpose}: {len(chosen)} images of {chosen.name}{note}")
+    source = load_source(model, weights, images, calibration, evaluation, say)
+    network, fitting, held_out = source.network, source.calibration, source.evaluation
+    say(_count("evaluation", held_out))
     if held_out.labels is None:
         say("the images' labels are not the network's: accuracy is not reported")
+    module = find_layer(network, name)
     moments = layer_moments(network, name, fitting.batches(BATCH))
     rows = weight_rows(module)
-    meta = {
-        "layer": layer,
-        "objective": objective,
-        "weights": loaded.weights,
-        "weights_hash": loaded.weights_hash,
-        "images": fitting.name,
-        "calibration_digest": fitting.digest,
-        "count": moments.count,
-    }
+    meta = source.meta(name, objective) | {"count": moments.count}
     if objective == "fisher":
         inputs = moments.second_moment
         blocks = fisher_blocks(network, name, fitting.batches(BATCH), seed)

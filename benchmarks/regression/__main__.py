@@ -1,0 +1,156 @@
+"""``python -m benchmarks.regression``: see the package."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, fields
+from importlib.util import find_spec
+from pathlib import Path
+
+from benchmarks import report
+from benchmarks.command import exit_code
+from benchmarks.regression.baseline import (
+    STORED,
+    Baseline,
+    Entry,
+    compare,
+    platform,
+    read,
+)
+from solvers import InputError
+
+# Measurements of a case that seems slower, beside the first.
+AGAIN = 2
+# pytest's exit codes for tests that ran: all passed, some failed.
+PASSED, FAILED = 0, 1
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.regression",
+        description="Kernels and solvers against the stored baseline.",
+    )
+    parser.add_argument(
+        "--update", action="store_true", help="store what is measured, compare nothing"
+    )
+    parser.add_argument(
+        "--tolerance",
+        type=float,
+        default=1.5,
+        metavar="TIMES",
+        help="how many times as long a case may take (1.5)",
+    )
+    parser.add_argument("--baseline", type=Path, default=STORED, metavar="FILE.json")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    if not 1 <= options.tolerance < math.inf:
+        raise InputError(f"--tolerance must be at least 1, not {options.tolerance}")
+    stored = None if options.update else read(options.baseline)
+    measured, complaints = measure()
+    if complaints:
+        print(complaints, file=sys.stderr)
+    if stored is None:
+        if complaints:
+            print(f"{options.baseline} stays as it is: not all cases ran")
+            return 1
+        report.write_json(options.baseline, asdict(Baseline(platform(), measured)))
+        print(f"{options.baseline}: {len(measured)} cases")
+        return 0
+    for _ in range(AGAIN):
+        slow = [
+            name
+            for name in measured.keys() & stored.entries.keys()
+            if measured[name].time > options.tolerance * stored.entries[name].time
+        ]
+        if not slow:
+            break
+        for name, entry in measure(slow)[0].items():
+            measured[name] = min(measured[name], entry, key=lambda one: one.time)
+    faults = compare(measured, stored, options.tolerance)
+    print(table(measured, stored, faults))
+    wrong = sum(map(bool, faults.values()))
+    print(f"{len(faults)} cases, {wrong} of them wrong")
+    return 1 if wrong or complaints else 0
+
+
+def measure(names: Sequence[str] = ()) -> tuple[dict[str, Entry], str]:
+    """Entries of the suite, or of some of its cases, and what pytest complains of.
+
+    Raises
+    ------
+    InputError
+        Where pytest or pytest-benchmark is missing, or cannot run the suite.
+    """
+    if not (find_spec("pytest") and find_spec("pytest_benchmark")):
+        raise InputError(
+            "the regression suite needs pytest and pytest-benchmark: "
+            "pip install 'qubo-rounding[test]'"
+        )
+    folder = Path(__file__).parent
+    # Neither the user's options nor other plug-ins may change what is measured.
+    env = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
+    env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+    with tempfile.TemporaryDirectory() as scratch:
+        file = Path(scratch) / "benchmark.json"
+        # test_kernel[…] is in test_kernels.py.
+        cases = [f"{folder / name.partition('[')[0]}s.py::{name}" for name in names]
+        done = subprocess.run(
+            [sys.executable, "-m", "pytest", *(cases or [str(folder)])]
+            + ["-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
+            + ["-o", "addopts=", "-q", "--benchmark-quiet", "--no-baseline"]
+            + [f"--benchmark-json={file}"],
+            env=env,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode not in (PASSED, FAILED) or not file.exists():
+            said = (done.stderr + done.stdout).strip().splitlines() or ["nothing said"]
+            reason = next((s for s in said if s.startswith("ERROR")), said[-1])
+            raise InputError(f"pytest cannot run the suite: {reason}")
+        content = json.loads(file.read_text("utf-8"))
+    keys = [field.name for field in fields(Entry)]
+    # A case that failed while it was measured has left nothing.
+    measured = {
+        case["name"]: Entry(**{key: case["extra_info"][key] for key in keys})
+        for case in content["benchmarks"]
+        if case["extra_info"]
+    }
+    return measured, done.stdout if done.returncode == FAILED else ""
+
+
+def table(
+    measured: Mapping[str, Entry],
+    stored: Baseline,
+    faults: Mapping[str, Sequence[str]],
+) -> str:
+    """A line for each case: energy, counts, time in calibrations, and the verdict."""
+    lines = [["case", "energy", "stored", "time", "stored", "times", "counts", ""]]
+    for name, wrong in faults.items():
+        now, before = measured.get(name), stored.entries.get(name)
+        known = now or before
+        assert known is not None
+        fine = "better" if now and before and now.beats(before) else "ok"
+        lines.append(
+            [name]
+            + [f"{one.energy:.6g}" if one else "-" for one in (now, before)]
+            + [f"{one.time:.3g}" if one else "-" for one in (now, before)]
+            + [f"{now.time / before.time:.2f}" if now and before else "-"]
+            + [" ".join(f"{k} {n}" for k, n in known.counts.items()) or "-"]
+            + ["; ".join(wrong) or fine]
+        )
+    return report.columns(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -85,9 +85,9 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     how = parser.add_argument_group("how")
     how.add_argument(
         "--solver",
-        default="cem",
+        default="auto",
         metavar="NAME[,NAME…]",
-        help="with options: cem[samples=500],mine.py:MySolver[option=2]",
+        help="default: auto; with options: cem[samples=500],mine.py:MySolver[option=2]",
     )
     how.add_argument("--seed", type=int, default=0)
     how.add_argument("--seconds", type=float, help="limit of each solver")

@@ -97,7 +97,10 @@ class Factor:
 
 
 def factorise(
-    H: NDArray[np.floating[Any]], order: str = "min-pivot", damping: float = 0.0
+    H: NDArray[np.floating[Any]],
+    order: str = "min-pivot",
+    damping: float = 0.0,
+    units: Float | None = None,
 ) -> Factor:
     """Factor of H [n, n] plus `damping` times its mean absolute diagonal.
 
@@ -111,6 +114,9 @@ def factorise(
         it, … (sorted QR, Wübben et al. 2001); ``"v-blast"``: the best determined
         variable first, given that the best of the rest, … (Wolniansky et al. 1998).
         The last two take the time of one and of three further factorisations.
+    units : [n], optional
+        Units in which variables are measured when the order is chosen: another order,
+        as good, where these are nearly one.
 
     Raises
     ------
@@ -120,19 +126,23 @@ def factorise(
     if max(float(H.max(initial=0)), -float(H.min(initial=0))) > LARGEST:
         raise InputError(f"H must lie within {LARGEST:g} in size to be factorised")
     added = damping * float(np.abs(H.diagonal()).mean(dtype=np.float64))
-    factor = _try(H, order, added)
+    factor = _try(H, order, added, units)
     if factor is None:
         added = max(added, _least_damping(H))
-        while (factor := _try(H, order, added)) is None:
+        while (factor := _try(H, order, added, units)) is None:
             added *= 2.0
     return factor
 
 
-def _try(H: NDArray[np.floating[Any]], order: str, added: float) -> Factor | None:
+def _try(
+    H: NDArray[np.floating[Any]], order: str, added: float, units: Float | None
+) -> Factor | None:
     """The factor, or None where it does not exist."""
     damped = H.astype(np.float64)
     damped[np.diag_indices(len(H))] += added
-    decisions = _decisions(damped, order)
+    decisions = _decisions(
+        damped if units is None else damped * units[:, None] * units, order
+    )
     if decisions is None:
         return None
     last_first = decisions[::-1]

@@ -265,7 +265,7 @@ class QuboBatch:
             np.broadcast_to(self.scale, (self.rows, self.n)), np.float64
         )
 
-    def take(self, rows: slice | Sequence[int]) -> QuboBatch:
+    def take(self, rows: slice | Sequence[int] | NDArray[np.intp]) -> QuboBatch:
         """The given rows as a batch of their own, over the same H."""
         fixed = None if self.fixed is None else self.fixed[rows]
         levels = None if self.levels is None else self.levels[:, rows]

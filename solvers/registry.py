@@ -32,6 +32,8 @@ BUILT_IN = {
     "qbsolv": "solvers.qbsolv:Qbsolv",
     "babai": "solvers.babai:Babai",
     "kbest": "solvers.kbest:KBest",
+    "lattice": "solvers.lattice:Lattice",
+    "auto": "solvers.auto:Auto",
     "klein": "solvers.klein:Klein",
     "gptq": "solvers.gptq:Gptq",
     "hopfield": "solvers.hopfield:Hopfield",

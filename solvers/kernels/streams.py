@@ -11,11 +11,17 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
 @jit
-def to_uniform(x):
-    """The number in [0, 1) at place x of splitmix64 (Steele, Lea, Flood 2014)."""
+def to_bits(x):
+    """The 64 bits at place x of splitmix64 (Steele, Lea, Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    x = x ^ (x >> np.uint64(31))
+    return x ^ (x >> np.uint64(31))
+
+
+@jit
+def to_uniform(x):
+    """The number in [0, 1) at place x of splitmix64."""
+    x = to_bits(x)
     return np.float64(np.int64(x >> np.uint64(11))) * (1.0 / 9007199254740992.0)
 
 

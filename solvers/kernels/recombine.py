@@ -1,0 +1,166 @@
+"""Children of two states: the best mixture of what they disagree about."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from solvers.kernels.compile import jit, jit_sum
+from solvers.kernels.decode import k_best
+from solvers.kernels.streams import GOLDEN, to_bits
+
+UNSIGNED = np.uint64
+
+
+@jit
+def disagreement(a, b, c, most, rng, chosen):
+    """Variables in which a and b differ, a random run of at most `most`; how many."""
+    count = 0
+    for i in range(a.shape[1]):
+        count += a[c, i] != b[c, i]
+    rng[c] += GOLDEN
+    excess = UNSIGNED(max(count - most, 0) + 1)
+    skip = np.int64(to_bits(rng[c]) % excess)
+    at = 0
+    for i in range(a.shape[1]):
+        if a[c, i] != b[c, i]:
+            if skip <= at < skip + most:
+                chosen[at - skip] = i
+            at += 1
+    return min(count, most)
+
+
+@jit_sum
+def pull(H, i, y):
+    """``H[i] . y``."""
+    total = 0.0
+    for j in range(UNSIGNED(len(y))):
+        total += H[i, j] * y[j]
+    return total
+
+
+@jit
+def eliminate(A, order):
+    """Cholesky in place, the least pivot first: ``A[order][:, order] = U^T U``.
+
+    U is left in the upper triangle. False where a pivot is not positive.
+    """
+    m = len(A)
+    for k in range(m):
+        p = k
+        for i in range(k + 1, m):
+            if A[i, i] < A[p, p]:
+                p = i
+        if p != k:
+            order[k], order[p] = order[p], order[k]
+            for j in range(m):
+                A[k, j], A[p, j] = A[p, j], A[k, j]
+            for j in range(m):
+                A[j, k], A[j, p] = A[j, p], A[j, k]
+        if not A[k, k] > 0.0:
+            return False
+        root = 1.0 / math.sqrt(A[k, k])
+        for j in range(k, m):
+            A[k, j] *= root
+        for i in range(k + 1, m):
+            a = A[k, i]
+            for j in range(UNSIGNED(k + 1), UNSIGNED(m)):
+                A[i, j] -= a * A[k, j]
+    return True
+
+
+@jit
+def energy_of(A, u, scale, states):
+    """``y^T A y + 2 u . y`` of ``y = scale * states``."""
+    total = 0.0
+    for i in range(len(u)):
+        if states[i]:
+            row = 0.0
+            for j in range(len(u)):
+                if states[j]:
+                    row += A[i, j] * scale[j]
+            total += scale[i] * (row + 2.0 * u[i])
+    return total
+
+
+@jit
+def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
+    """The best of each two states a and b [C, n] that a K-best search finds.
+
+    What they agree about stays. The rest is decided variable after variable, the least
+    pivot last, as in `solvers.decoding`; a child is no worse than a.
+
+    Parameters
+    ----------
+    paths
+        Paths of the search.
+    most
+        Variables that are decided anew, at most.
+    damping
+        Added to the diagonal, as a share of its mean; ten times more, and so on, where
+        the matrix is not positive definite.
+    scale, linear : float64 [C, n]
+    rng : uint64 [C]
+    """
+    count, n = a.shape
+    chosen = np.empty(most, np.int64)
+    y = np.empty(n)
+    for c in range(count):
+        for i in range(n):
+            children[c, i] = a[c, i]
+            y[i] = scale[c, i] * a[c, i]
+        m = disagreement(a, b, c, most, rng, chosen)
+        if m < 2:
+            continue
+        A, u, s = np.empty((m, m)), np.empty(m), np.empty(m)
+        old = np.empty(m, np.uint8)
+        mean = 0.0
+        for k in range(m):
+            i = chosen[k]
+            s[k], old[k] = scale[c, i], a[c, i]
+            y[i] = 0.0
+            mean += abs(H[i, i]) / m
+            for l in range(m):
+                A[k, l] = H[i, chosen[l]]
+        for k in range(m):
+            i = chosen[k]
+            u[k] = pull(H, i, y) + linear[c, i] / (2.0 * s[k])
+        share = damping
+        order = np.arange(m)
+        U = A.copy()
+        while True:
+            d = share * mean
+            order[:] = np.arange(m)
+            U[:] = A
+            for k in range(m):
+                U[k, k] += d
+            if eliminate(U, order):
+                break
+            share *= 10.0
+            if share > 1e6:
+                break
+        if share > 1e6:
+            continue
+        # The last eliminated is the first decided.
+        F, v = np.zeros((m, m)), np.empty((1, m))
+        sorted_scale = np.empty((1, m))
+        for k in range(m):
+            at = order[m - 1 - k]
+            sorted_scale[0, k] = s[at]
+            v[0, k] = 0.5 * d * s[at] - u[at]
+            for l in range(k, m):
+                F[k, l] = U[m - 1 - l, m - 1 - k]
+        for k in range(m - 1, -1, -1):
+            v[0, k] /= F[k, k]
+            for l in range(k):
+                v[0, l] -= F[l, k] * v[0, k]
+        low, high = np.zeros((1, m), np.int16), np.ones((1, m), np.int16)
+        found = np.empty((1, m), np.uint8)
+        k_best(F, paths, v, sorted_scale, low, high, found)
+        new = np.empty(m, np.uint8)
+        for k in range(m):
+            new[order[m - 1 - k]] = found[0, k]
+        if energy_of(A, u, s, new) < energy_of(A, u, s, old):
+            for k in range(m):
+                children[c, chosen[k]] = new[k]

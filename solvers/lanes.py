@@ -25,8 +25,6 @@ WHOLE = 256
 BLOCK = 256
 # M exceeds the fields by at least this factor where a walk begins.
 MARGIN = 2.0
-# Moves that `Lanes.cheapest` looks at.
-PROBED = 4096
 SINGLE = np.dtype(np.float32)
 
 
@@ -205,7 +203,7 @@ class Tiles:
         shape = -1, self.F.shape[1]
         Z = self.Z.transpose(0, 2, 1).reshape(shape)[rows]
         half = 0.5 * self.M.reshape(-1)[rows, None]
-        fields = (self.F.transpose(0, 2, 1).reshape(shape)[rows] + half * Z) / 1.0
+        fields = self.F.transpose(0, 2, 1).reshape(shape)[rows] + half * Z
         n = self.lanes.qubo.n
         fields = fields[:, :n] * self.lanes.unit
         spare = vectors.which < 0

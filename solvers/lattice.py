@@ -13,11 +13,11 @@ from solvers.base import Solver, Task
 from solvers.decoding import binary_targets, factorise
 from solvers.lanes import Lanes, Tiles, thresholds
 from solvers.moves import (
+    BUILD_SECONDS,
     FLAT,
     KINDS,
     Vectors,
     flatness,
-    seconds_to_build,
     short_vectors,
 )
 from solvers.pace import Pace
@@ -33,12 +33,14 @@ MOVES_EACH, MOST_MOVES = 60, 150_000
 DESCENTS = 3
 # An anneal begins where this share of the moves, if tried, costs less than its
 # temperature divided by HOT, and ends COLD times that; PROBED moves say so.
-SHARE, HOT, COLD = 0.005, 0.2, 0.1
+SHARE, HOT, COLD = 0.005, 0.2, 0.4
 PROBED = 2048
 # Spread of the units in which the other orders of decision are chosen.
 JITTER = 0.03
-# Rounds without a change of any pool that end the search.
+# Rounds without a change of its pool that end the search of a row.
 PATIENCE = 5
+# Walks of a row that are annealed together, times n, at most: a bound on memory.
+TOGETHER = 4096
 # Sweeps handed out at a time, and between two refreshes of the fields.
 CHUNK, REFRESH = 30, 60
 # Shares of the seconds that the library and a decoding may take.
@@ -153,11 +155,13 @@ class _Search:
         """The library to build."""
         if self.solver.moves != "auto":
             return self.solver.moves
-        n = self.task.qubo.n
-        if seconds_to_build("quads", n) > BUILDING * self.task.monitor.remaining():
-            return "pairs"
         flat = flatness(self.task.qubo.H)
-        return "pairs" if flat is None or flat > FLAT else "quads"
+        best = "pairs" if flat is None or flat > FLAT else "quads"
+        time_left = BUILDING * self.task.monitor.remaining()
+        for kinds in (best, "pairs"):
+            if BUILD_SECONDS[kinds] * self.task.qubo.n < time_left:
+                return kinds
+        return "singles"
 
     def first(self) -> None:
         """The first state of each pool; the temperatures."""
@@ -165,15 +169,19 @@ class _Search:
         if self.solver.start != "nearest" and not self.task.warm:
             states = self.decode(0)
         tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
-        self.sweep(tiles, self.heat, np.zeros(DESCENTS))
+        for _ in range(DESCENTS):
+            if self.more():
+                self.sweep(tiles, self.heat, np.zeros(1))
         states = self.task.qubo.pin(tiles.states())
         self.pool.add(states)
         self.report()
-        tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
-        self.heat = self.temperatures(tiles)
         if self.more():
             begun = self.task.monitor.elapsed()
-            self.pool.add(self.anneal(self.rows, states, self.solver.num_sweeps))
+            tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
+            self.heat = self.temperatures(tiles)
+            states = self.anneal(self.rows, states, self.solver.num_sweeps)
+            self.pool = Pool.of(self.task.qubo, self.task.budget.threads)
+            self.pool.add(states)
             self.seconds_each = self.task.monitor.elapsed() - begun
             self.report()
 
@@ -194,30 +202,28 @@ class _Search:
         others: list[States] = []
         while len(others) < self.solver.elites - 1 and self.more():
             others.append(self.decode(len(others) + 1))
-        if others and self.more():
-            for states in self.anneal_all(others):
-                self.pool.add(states)
-                self.report()
+        for states in self.anneal_all(others):
+            self.pool.add(states)
+        self.report()
 
     def improve(self) -> None:
         """Rounds of recombination."""
         streams = self.task.streams()
         choosers = [np.random.default_rng(stream) for stream in streams]
-        idle = 0
+        idle = np.zeros(len(self.rows), int)
         for _ in range(self.solver.rounds):
-            if not self.more() or idle == PATIENCE:
+            if not self.more() or len(self.pool) < 2 or (idle >= PATIENCE).all():
                 return
             better, worse = self.pool.parents(choosers, self.solver.elites // 2)
             children = [
                 self.pool.children(a, b, self.solver.paths, streams)
                 for a, b in zip(better, worse, strict=True)
             ]
-            taken = [
-                self.pool.replace(states, b)
-                for states, b in zip(self.anneal_all(children), worse, strict=True)
-            ]
+            # A row that has come to rest stays as it is, whatever the others do.
+            active, idle = idle < PATIENCE, idle + 1
+            for states, b in zip(self.anneal_all(children), worse, strict=True):
+                idle[self.pool.replace(states, b, active)] = 0
             self.report()
-            idle = 0 if any(taken) else idle + 1
 
     def more(self) -> bool:
         """Whether time and sweeps are left."""
@@ -267,11 +273,17 @@ class _Search:
         return HOT * low
 
     def anneal_all(self, groups: list[States]) -> list[States]:
-        """Anneal several states of each row together, as lanes of the same tiles."""
-        rows = np.repeat(self.rows, len(groups))
-        states = np.stack(groups, axis=1).reshape(len(rows), -1)
-        states = self.anneal(rows, states, self.solver.num_sweeps)
-        return list(states.reshape(-1, len(groups), states.shape[1]).transpose(1, 0, 2))
+        """Anneal several states of each row, as lanes of the same tiles."""
+        n, found = self.task.qubo.n, []
+        size = max(TOGETHER // n, 1)
+        for first in range(0, len(groups), size):
+            part = groups[first : first + size]
+            rows = np.repeat(self.rows, len(part))
+            states = np.stack(part, axis=1).reshape(len(rows), n)
+            if self.more():
+                states = self.anneal(rows, states, self.solver.num_sweeps)
+            found += list(states.reshape(-1, len(part), n).transpose(1, 0, 2))
+        return found
 
     def anneal(self, rows: NDArray[np.intp], states: States, sweeps: int) -> States:
         """Anneal from states [W, n] of these rows; the best states on the way."""

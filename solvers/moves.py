@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from solvers.kernels import moves as kernels
 from solvers.qubo import Float
+from solvers.rows import one_blas_thread
 
 # Inputs with less than this share of the mean variance are as good as dead: they and
 # their combinations would be the shortest vectors of all, and change nothing.
@@ -35,8 +36,8 @@ SAMPLE = 64
 DAMPING = 0.02
 # Beyond this flatness pairs do better than longer moves.
 FLAT = 0.15
-# Seconds to build a library of quads, per two seeds; measured, roughly.
-SEED_SECONDS = 1.5e-8
+# Seconds to build a library, per variable; measured, roughly.
+BUILD_SECONDS = {"singles": 0.0, "pairs": 1.5e-4, "quads": 5e-4, "longer": 1e-3}
 KINDS = ("singles", "pairs", "quads", "longer")
 
 
@@ -73,8 +74,7 @@ class Vectors:
         # The key of -v is minus that of v, and 0 stands for no variable.
         key = (np.where(self.which < 0, 0, keys[self.which]) * self.sign).sum(axis=1)
         _, first = np.unique(np.abs(key), return_index=True)
-        order = first[np.argsort(self.length[first], kind="stable")]
-        return self.take(order[:count])
+        return self.take(first[np.argsort(self.length[first])][:count])
 
     def spread_out(self, count: int) -> Vectors:
         """The shortest of each variable, in order of length.
@@ -152,12 +152,6 @@ def short_vectors(
     return found
 
 
-def seconds_to_build(kinds: str, n: int) -> float:
-    """Roughly; nothing for pairs."""
-    pairs = kinds in ("singles", "pairs")
-    return 0.0 if pairs else SEED_SECONDS * max(SEEDS, SEEDS_EACH * n) ** 2
-
-
 def flatness(H: NDArray[np.floating[Any]]) -> float | None:
     """How flat the spectrum of H [n, n] is, in (0, 1]; None where it is indefinite.
 
@@ -169,7 +163,8 @@ def flatness(H: NDArray[np.floating[Any]]) -> float | None:
         return None
     A = np.array(H / mean, np.float32)
     A[np.diag_indices(len(A))] += DAMPING
-    root, failed = scipy.linalg.lapack.spotrf(A.T, lower=1, overwrite_a=1)
+    with one_blas_thread():
+        root, failed = scipy.linalg.lapack.spotrf(A.T, lower=1, overwrite_a=1)
     if failed:
         return None
     volume = float(np.exp(2 * np.log(root.diagonal(), dtype=np.float64).mean()))
@@ -204,7 +199,8 @@ def _pairs(
     which, sign = np.empty((room, 2), np.int32), np.empty((room, 2), np.int8)
     length = np.empty(room)
     found = kernels.pairs_below(H, live, limit, which, sign, length)
-    return Vectors(which[:found], sign[:found], length[:found]).shortest(count)
+    order = np.argsort(length[:found])[:count]
+    return Vectors(which[order], sign[order], length[order])
 
 
 def _sums(

@@ -91,17 +91,20 @@ class Pool:
         )
         return children
 
-    def replace(self, states: States, worse: Places) -> bool:
+    def replace(
+        self, states: States, worse: Places, active: NDArray[np.bool_]
+    ) -> NDArray[np.bool_]:
         """Let states [R, n] take the place of the worse parent, or of the worst state.
 
-        Where they are better than that, and not in the pool yet; whether any was taken.
+        Where they are better than that and not in the pool yet, and only in `active`
+        rows; in which rows [R] they are taken.
         """
         energies = self.qubo.energies(states, self.threads)
         rows = np.arange(self.qubo.rows)
         known = np.abs(self.energies - energies) <= SAME * np.abs(energies)
         fits = energies < self.energies[worse, rows]
         place = np.where(fits, worse, self.energies.argmax(axis=0))
-        taken = (energies < self.energies[place, rows]) & ~known.any(axis=0)
+        taken = active & (energies < self.energies[place, rows]) & ~known.any(axis=0)
         self.states[place[taken], rows[taken]] = states[taken]
         self.energies[place[taken], rows[taken]] = energies[taken]
-        return bool(taken.any())
+        return np.asarray(taken)

@@ -20,9 +20,9 @@ from solvers.rows import over_rows
 from solvers.walk import aligned
 
 # Up to so many variables the moves are one block: their fields stay in a near cache.
-WHOLE = 256
+WHOLE = 640
 # Variables of a block of a larger H.
-BLOCK = 256
+BLOCK = 1024
 # M exceeds the fields by at least this factor where a walk begins.
 MARGIN = 2.0
 SINGLE = np.dtype(np.float32)
@@ -45,7 +45,7 @@ class Lanes:
     mean : float64 [R, 1]
         The rows' mean scales (geometric).
     varies : bool
-        Whether the scale varies within a row.
+        Whether the scale may vary within a row.
     moves, ends
         Of up to two, four and eight variables; where each block's moves begin.
     blocks, bounds, near
@@ -79,7 +79,8 @@ class Lanes:
         if n > WHOLE:
             classes, ends, blocks = _cut(classes, H, n)
         scale = qubo.scale
-        varies = scale.shape[1] > 1 and bool((np.ptp(scale, axis=1) > 0).any())
+        # Not whether it does vary: then a row's arithmetic would depend on the others.
+        varies = scale.shape[1] > 1
         mean = np.exp(np.log(scale).mean(axis=1, keepdims=True))
         local = None if blocks is None else (blocks, ends)
         moves = tuple(
@@ -136,7 +137,9 @@ class Tiles:
         )
         fields *= full / (mean**2 * lanes.unit)
         room = np.where(qubo.free(), 1 - 2 * states.astype(np.int8), 0)
-        largest = np.abs(np.where(room, fields, 0.0)).max(axis=1, initial=0.0)
+        # What is coupled to nothing is in no move, however large its field.
+        mobile = (room != 0) & lanes.H[: qubo.n].any(axis=1)
+        largest = np.abs(np.where(mobile, fields, 0.0)).max(axis=1, initial=0.0)
         half = np.exp2(np.ceil(np.log2(np.where(largest > 0, MARGIN * largest, 1.0))))
         tiles = -(-walks // LANES)
         shape = tiles, len(lanes.H), LANES
@@ -173,12 +176,9 @@ class Tiles:
         )
         state: tuple[Any, ...] = (self.F, self.Z, self.M, temperature, rng)
         state = *state, self.energy, self.best, self.best_Z, self.counts
-        kernel = kernels.anneal_scaled if lanes.varies else kernels.anneal
+        kernel = kernels.anneal
         if lanes.blocks is not None:
-            shared = *shared, *lanes.blocks
-            kernel = kernels.anneal_blocks
-            if lanes.varies:
-                kernel = kernels.anneal_blocks_scaled
+            kernel, shared = kernels.anneal_blocks, (*shared, *lanes.blocks)
         over_rows(kernel, shared, (self.scale, *state), threads)
 
     def states(self) -> States:
@@ -277,6 +277,8 @@ def _moves(
         vectors.length.astype(np.float32),
         np.abs(coef).sum(axis=1).astype(np.float32),
         products.astype(np.float32),
+        (0,) * width,
+        (0,) * varies,
     )
 
 

@@ -25,7 +25,7 @@ all the variables that have moved.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +57,9 @@ class Moves(NamedTuple):
         ``v^T H v`` and the sum of the entries' sizes.
     products : float32 [m, width (width + 1) / 2]
         The terms of ``v^T H v``, where a scale weighs them; else empty.
+    places, scaled
+        As many zeros as the width; a zero where the scale varies within a row. The
+        lengths of tuples are known when a kernel is compiled, which unrolls its loops.
     """
 
     which: NDArray[np.uint32]
@@ -64,6 +67,13 @@ class Moves(NamedTuple):
     length: NDArray[np.float32]
     reach: NDArray[np.float32]
     products: NDArray[np.float32]
+    places: tuple[int, ...]
+    scaled: tuple[int, ...]
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that a pass over the moves reads."""
+        return sum(array.nbytes for array in self[:5])
 
 
 @jit
@@ -76,135 +86,130 @@ def take_lines(rng, t, lines):
         bits >>= UNSIGNED(8)
 
 
-def _sweep_of(width: int, scaled: bool) -> Any:
-    """A pass over moves of up to so many variables.
+@jit_sum
+def total(F, moves, m, q):
+    """S of move m in lane q."""
+    s = moves.coef[m, 0] * F[moves.which[m, 0], q]
+    for k in range(1, len(moves.places)):
+        s += moves.coef[m, k] * F[moves.which[m, k], q]
+    return s
 
-    `scaled` says whether the scale varies within a row; if not, it is left unread.
-    """
-    terms = [(k, l) for l in range(width) for k in range(l + 1)]
-    left, right = (tuple(side) for side in zip(*terms, strict=True))
-    count_terms = len(terms)
 
-    @jit_sum
-    def total(F, moves, m, q):
-        """S of move m in lane q."""
-        s = moves.coef[m, 0] * F[moves.which[m, 0], q]
-        for k in range(1, width):
-            s += moves.coef[m, k] * F[moves.which[m, k], q]
-        return s
-
-    @jit_sum
-    def price(scale, moves, m, q, s, twice_M):
-        """What the move costs, were it feasible."""
-        h = moves.length[m]
-        if scaled:
-            h = ZERO
-            for c in range(count_terms):
-                a = scale[moves.which[m, left[c]], q]
-                b = scale[moves.which[m, right[c]], q]
+@jit_sum
+def price(scale, moves, m, q, s, twice_M):
+    """What the move costs, were it feasible."""
+    h = moves.length[m]
+    if len(moves.scaled):
+        h, c = ZERO, 0
+        for l in range(len(moves.places)):
+            for k in range(l + 1):
+                a = scale[moves.which[m, k], q]
+                b = scale[moves.which[m, l], q]
                 h += moves.products[m, c] * a * b
-        return h + (moves.reach[m] * twice_M - TWO * abs(s))
+                c += 1
+    return h + (moves.reach[m] * twice_M - TWO * abs(s))
 
-    @jit_sum
-    def screen(F, scale, moves, first, count, twice_M, heat, t, draws, lines):
-        """How many lanes might accept one of the moves."""
-        hits = np.int32(0)
-        for b in range(count):
-            m, line = first + b, lines[b]
-            for q in range(UNSIGNED(LANES)):
-                s = total(F, moves, m, q)
-                cost = price(scale, moves, m, q, s, twice_M[t, q])
-                hits += np.int32(cost < heat[t, q] * draws[line, q])
-        return hits
 
-    @jit_sum
-    def look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
-        """S and the cost of one move in all lanes; how many might accept it."""
-        hits = np.int32(0)
+@jit_sum
+def screen(F, scale, moves, first, count, twice_M, heat, t, draws, lines):
+    """How many lanes might accept one of the moves."""
+    hits = np.int32(0)
+    for b in range(count):
+        m, line = first + b, lines[b]
         for q in range(UNSIGNED(LANES)):
             s = total(F, moves, m, q)
             cost = price(scale, moves, m, q, s, twice_M[t, q])
-            sums[q] = s
-            costs[q] = cost
             hits += np.int32(cost < heat[t, q] * draws[line, q])
-        return hits
+    return hits
 
-    @jit
-    def feasible(Z, moves, m, q, up):
-        """Whether all variables can move in direction `up`."""
-        for k in range(width):
-            a = moves.coef[m, k] * up
-            if a > ZERO and Z[moves.which[m, k], q] <= 0:
-                return False
-            if a < ZERO and Z[moves.which[m, k], q] >= 0:
-                return False
-        return True
 
-    @jit
-    def sweep(
-        H, F, Z, scale, moves, first, last, twice_M, heat, t, draws, rng, energy, moved
-    ):
-        """Propose moves first to last to a tile: moves accepted, products made.
+@jit_sum
+def look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
+    """S and the cost of one move in all lanes; how many might accept it."""
+    hits = np.int32(0)
+    for q in range(UNSIGNED(LANES)):
+        s = total(F, moves, m, q)
+        cost = price(scale, moves, m, q, s, twice_M[t, q])
+        sums[q] = s
+        costs[q] = cost
+        hits += np.int32(cost < heat[t, q] * draws[line, q])
+    return hits
 
-        `moved` gathers the steps of the variables, [variables, LANES], unless None.
-        """
-        lines = np.empty(GROUP, np.int64)
-        sums, costs = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
-        steps = np.empty((width, LANES), np.float32)
-        which = np.empty(width, np.int64)
-        accepted = 0
-        products = 0
-        for start in range(first, last, GROUP):
-            count = min(GROUP, last - start)
-            take_lines(rng, t, lines)
-            if not screen(
-                *(F, scale, moves, start, count, twice_M, heat, t, draws, lines)
+
+@jit
+def feasible(Z, moves, m, q, up):
+    """Whether all variables can move in direction `up`."""
+    for k in range(len(moves.places)):
+        a = moves.coef[m, k] * up
+        if a > ZERO and Z[moves.which[m, k], q] <= 0:
+            return False
+        if a < ZERO and Z[moves.which[m, k], q] >= 0:
+            return False
+    return True
+
+
+@jit
+def sweep(
+    H, F, Z, scale, moves, first, last, twice_M, heat, t, draws, rng, energy, moved
+):
+    """Propose moves first to last to a tile: moves accepted, products made.
+
+    `moved` gathers the steps of the variables, [variables, LANES], unless None.
+    """
+    width = len(moves.places)
+    lines = np.empty(GROUP, np.int64)
+    sums, costs = np.empty(LANES, np.float32), np.empty(LANES, np.float32)
+    steps = np.empty((width, LANES), np.float32)
+    which = np.empty(width, np.int64)
+    accepted = 0
+    products = 0
+    for start in range(first, last, GROUP):
+        count = min(GROUP, last - start)
+        take_lines(rng, t, lines)
+        if not screen(*(F, scale, moves, start, count, twice_M, heat, t, draws, lines)):
+            continue
+        for b in range(count):
+            m, line = start + b, lines[b]
+            if not look(
+                *(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs)
             ):
                 continue
-            for b in range(count):
-                m, line = start + b, lines[b]
-                if not look(
-                    *(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs)
-                ):
+            before = accepted
+            steps[0] = ZERO
+            for q in range(LANES):
+                if costs[q] < heat[t, q] * draws[line, q]:
+                    up = ONE if sums[q] < ZERO else -ONE
+                    if feasible(Z, moves, m, q, up):
+                        steps[0, q] = up
+                        energy[t, q] += costs[q]
+                        accepted += 1
+            if accepted == before:
+                continue
+            products += 1
+            used = 0
+            for k in range(width - 1, -1, -1):
+                a = moves.coef[m, k]
+                if a == ZERO:
                     continue
-                before = accepted
-                steps[0] = ZERO
+                i = moves.which[m, k]
+                which[k] = i
+                used = max(used, k + 1)
+                sign = ONE if a > ZERO else -ONE
                 for q in range(LANES):
-                    if costs[q] < heat[t, q] * draws[line, q]:
-                        up = ONE if sums[q] < ZERO else -ONE
-                        if feasible(Z, moves, m, q, up):
-                            steps[0, q] = up
-                            energy[t, q] += costs[q]
-                            accepted += 1
-                if accepted == before:
-                    continue
-                products += 1
-                used = 0
-                for k in range(width - 1, -1, -1):
-                    a = moves.coef[m, k]
-                    if a == ZERO:
-                        continue
-                    i = moves.which[m, k]
-                    which[k] = i
-                    used = max(used, k + 1)
-                    sign = ONE if a > ZERO else -ONE
-                    for q in range(LANES):
-                        up = steps[0, q]
-                        if up != ZERO:
-                            Z[i, q] = -Z[i, q]
-                            F[i, q] += twice_M[t, q] * (up * sign)
-                        steps[k, q] = a * up
-                        if scaled:
-                            steps[k, q] *= scale[i, q]
-                        if moved is not None:
-                            moved[i, q] += steps[k, q]
-                if scaled:
-                    add_product(F, H, which, steps, used, scale)
-                else:
-                    add_product(F, H, which, steps, used, None)
-        return accepted, products
-
-    return sweep
+                    up = steps[0, q]
+                    if up != ZERO:
+                        Z[i, q] = -Z[i, q]
+                        F[i, q] += twice_M[t, q] * (up * sign)
+                    steps[k, q] = a * up
+                    if len(moves.scaled):
+                        steps[k, q] *= scale[i, q]
+                    if moved is not None:
+                        moved[i, q] += steps[k, q]
+            if len(moves.scaled):
+                add_product(F, H, which, steps, used, scale)
+            else:
+                add_product(F, H, which, steps, used, None)
+    return accepted, products
 
 
 @jit
@@ -217,132 +222,124 @@ def keep_best(Z, energy, t, best, best_Z):
                 best_Z[t, p, q] = Z[t, p, q]
 
 
-def _anneals_of(scaled: bool) -> tuple[Any, Any]:
-    """`anneal` and `anneal_blocks`, for a scale that varies within a row or not."""
-    sweep_pairs, sweep_quads, sweep_longer = (_sweep_of(w, scaled) for w in WIDTHS)
+@jit
+def sweep_block(
+    H, F, Z, scale, pairs, quads, longer, ends, g, M, heat, t, draws, rng, energy,
+    moved,
+):  # fmt: skip
+    """One pass over the moves of block g: moves accepted, products made."""
+    a, b = sweep(
+        *(H, F, Z, scale, pairs, ends[g, 0], ends[g + 1, 0]),
+        *(M, heat, t, draws, rng, energy, moved),
+    )
+    c, d = sweep(
+        *(H, F, Z, scale, quads, ends[g, 1], ends[g + 1, 1]),
+        *(M, heat, t, draws, rng, energy, moved),
+    )
+    e, f = sweep(
+        *(H, F, Z, scale, longer, ends[g, 2], ends[g + 1, 2]),
+        *(M, heat, t, draws, rng, energy, moved),
+    )
+    return a + c + e, b + d + f
 
-    @jit
-    def sweep_block(
-        H, F, Z, scale, pairs, quads, longer, ends, g, M, heat, t, draws, rng, energy,
-        moved,
-    ):  # fmt: skip
-        """One pass over the moves of block g: moves accepted, products made."""
-        a, b = sweep_pairs(
-            *(H, F, Z, scale, pairs, ends[g, 0], ends[g + 1, 0]),
-            *(M, heat, t, draws, rng, energy, moved),
-        )
-        c, d = sweep_quads(
-            *(H, F, Z, scale, quads, ends[g, 1], ends[g + 1, 1]),
-            *(M, heat, t, draws, rng, energy, moved),
-        )
-        e, f = sweep_longer(
-            *(H, F, Z, scale, longer, ends[g, 2], ends[g + 1, 2]),
-            *(M, heat, t, draws, rng, energy, moved),
-        )
-        return a + c + e, b + d + f
 
-    @jit
-    def anneal(
-        H, pairs, quads, longer, ends, factors, draws,
-        scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
-    ):  # fmt: skip
-        """Sweeps over the whole library, one per factor of the lanes' temperatures.
+@jit
+def anneal(
+    H, pairs, quads, longer, ends, factors, draws,
+    scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
+):  # fmt: skip
+    """Sweeps over the whole library, one per factor of the lanes' temperatures.
 
-        Parameters
-        ----------
-        H : float32 [width, width]
-        pairs, quads, longer : Moves
-        ends : int64 [2, 3]
-            Where the moves of the one block begin and end.
-        factors : float32 [B]
-            Temperatures of the sweeps, in units of the lanes' own.
-        draws : float32 [LINES, LANES]
-            Random thresholds, exponentially distributed.
-        scale : float32 [tiles, width, LANES]
-            Without entries where it does not vary within a row.
-        F, Z : float32 and int8 [tiles, width, LANES]
-        M, heat : float32 [tiles, LANES]
-            Twice the M of each lane, and its temperature.
-        rng : uint64 [tiles]
-        energy, best : float64 [tiles, LANES]
-            Relative to where the lanes began.
-        best_Z : int8 [tiles, width, LANES]
-        counts : int64 [tiles, 2]
-            Moves accepted; products made.
-        """
-        now = np.empty_like(heat)
-        for factor in factors:
+    Parameters
+    ----------
+    H : float32 [width, width]
+    pairs, quads, longer : Moves
+    ends : int64 [2, 3]
+        Where the moves of the one block begin and end.
+    factors : float32 [B]
+        Temperatures of the sweeps, in units of the lanes' own.
+    draws : float32 [LINES, LANES]
+        Random thresholds, exponentially distributed.
+    scale : float32 [tiles, width, LANES]
+        Without entries where it does not vary within a row.
+    F, Z : float32 and int8 [tiles, width, LANES]
+    M, heat : float32 [tiles, LANES]
+        Twice the M of each lane, and its temperature.
+    rng : uint64 [tiles]
+    energy, best : float64 [tiles, LANES]
+        Relative to where the lanes began.
+    best_Z : int8 [tiles, width, LANES]
+    counts : int64 [tiles, 2]
+        Moves accepted; products made.
+    """
+    now = np.empty_like(heat)
+    for factor in factors:
+        for t in range(len(F)):
+            now[t] = heat[t] * factor
+            a, b = sweep_block(
+                *(H, F[t], Z[t], scale[t]),
+                *(pairs, quads, longer, ends, 0, M, now, t),
+                *(draws, rng, energy, None),
+            )
+            counts[t, 0] += a
+            counts[t, 1] += b
+            keep_best(Z, energy, t, best, best_Z)
+
+
+@jit
+def anneal_blocks(
+    H, pairs, quads, longer, ends, factors, draws, blocks, bounds, near,
+    scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
+):  # fmt: skip
+    """As `anneal` in blocks of moves.
+
+    Parameters
+    ----------
+    blocks, bounds : int64 [.], [G + 1]
+        The variables of block g are ``blocks[bounds[g] : bounds[g + 1]]``.
+    near : float32 [G, V, V]
+        H among the variables of each block.
+    """
+    V = near.shape[1]
+    now = np.empty_like(heat)
+    f, z = np.zeros((V, LANES), np.float32), np.zeros((V, LANES), np.int8)
+    s = np.zeros((V if len(pairs.scaled) else 0, LANES), np.float32)
+    moved = np.zeros((V, LANES), np.float32)
+    packed, which = np.zeros((V, LANES), np.float32), np.zeros(V, np.int64)
+    for factor in factors:
+        for t in range(len(F)):
+            now[t] = heat[t] * factor
+        for g in range(len(near)):
+            first, size = bounds[g], bounds[g + 1] - bounds[g]
             for t in range(len(F)):
-                now[t] = heat[t] * factor
-                a, b = sweep_block(
-                    *(H, F[t], Z[t], scale[t]),
-                    *(pairs, quads, longer, ends, 0, M, now, t),
-                    *(draws, rng, energy, None),
+                for v in range(size):
+                    p = blocks[first + v]
+                    for q in range(UNSIGNED(LANES)):
+                        f[v, q] = F[t, p, q]
+                        z[v, q] = Z[t, p, q]
+                        moved[v, q] = ZERO
+                        if len(pairs.scaled):
+                            s[v, q] = scale[t, p, q]
+                a, _ = sweep_block(
+                    *(near[g], f, z, s, pairs, quads, longer, ends, g, M, now, t),
+                    *(draws, rng, energy, moved),
                 )
+                if a == 0:
+                    continue
                 counts[t, 0] += a
-                counts[t, 1] += b
-                keep_best(Z, energy, t, best, best_Z)
-
-    @jit
-    def anneal_blocks(
-        H, pairs, quads, longer, ends, factors, draws, blocks, bounds, near,
-        scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
-    ):  # fmt: skip
-        """As `anneal` in blocks of moves.
-
-        Parameters
-        ----------
-        blocks, bounds : int64 [.], [G + 1]
-            The variables of block g are ``blocks[bounds[g] : bounds[g + 1]]``.
-        near : float32 [G, V, V]
-            H among the variables of each block.
-        """
-        V = near.shape[1]
-        now = np.empty_like(heat)
-        f, z = np.zeros((V, LANES), np.float32), np.zeros((V, LANES), np.int8)
-        s = np.zeros((V if scaled else 0, LANES), np.float32)
-        moved = np.zeros((V, LANES), np.float32)
-        packed, which = np.zeros((V, LANES), np.float32), np.zeros(V, np.int64)
-        for factor in factors:
-            for t in range(len(F)):
-                now[t] = heat[t] * factor
-            for g in range(len(near)):
-                first, size = bounds[g], bounds[g + 1] - bounds[g]
-                for t in range(len(F)):
-                    for v in range(size):
-                        p = blocks[first + v]
-                        for q in range(UNSIGNED(LANES)):
-                            f[v, q] = F[t, p, q]
-                            z[v, q] = Z[t, p, q]
-                            moved[v, q] = ZERO
-                            if scaled:
-                                s[v, q] = scale[t, p, q]
-                    a, _ = sweep_block(
-                        *(near[g], f, z, s, pairs, quads, longer, ends, g, M, now, t),
-                        *(draws, rng, energy, moved),
-                    )
-                    if a == 0:
-                        continue
-                    counts[t, 0] += a
-                    count = 0
-                    for v in range(size):
-                        if np.any(moved[v] != ZERO):
-                            which[count] = blocks[first + v]
-                            packed[count] = moved[v]
-                            count += 1
-                    counts[t, 1] += count
-                    if scaled:
-                        add_product(F[t], H, which, packed, count, scale[t])
-                    else:
-                        add_product(F[t], H, which, packed, count, None)
-                    for v in range(size):
-                        F[t, blocks[first + v]] = f[v]
-                        Z[t, blocks[first + v]] = z[v]
-            for t in range(len(F)):
-                keep_best(Z, energy, t, best, best_Z)
-
-    return anneal, anneal_blocks
-
-
-anneal, anneal_blocks = _anneals_of(scaled=False)
-anneal_scaled, anneal_blocks_scaled = _anneals_of(scaled=True)
+                count = 0
+                for v in range(size):
+                    if np.any(moved[v] != ZERO):
+                        which[count] = blocks[first + v]
+                        packed[count] = moved[v]
+                        count += 1
+                counts[t, 1] += count
+                if len(pairs.scaled):
+                    add_product(F[t], H, which, packed, count, scale[t])
+                else:
+                    add_product(F[t], H, which, packed, count, None)
+                for v in range(size):
+                    F[t, blocks[first + v]] = f[v]
+                    Z[t, blocks[first + v]] = z[v]
+        for t in range(len(F)):
+            keep_best(Z, energy, t, best, best_Z)

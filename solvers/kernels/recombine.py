@@ -123,6 +123,8 @@ def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
             mean += abs(H[i, i]) / m
             for l in range(m):
                 A[k, l] = H[i, chosen[l]]
+        if mean == 0.0:
+            mean = np.abs(A).sum() / m
         for k in range(m):
             i = chosen[k]
             u[k] = pull(H, i, y) + linear[c, i] / (2.0 * s[k])

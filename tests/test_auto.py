@@ -1,0 +1,73 @@
+"""Which solver `auto` takes, and that it is no worse."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from solvers.auto import Auto, choose
+from solvers.budget import Budget
+from solvers.exact import Exact
+from solvers.lattice import Lattice
+from solvers.qubo import QuboBatch
+from solvers.tabu import Tabu
+from solvers.testing import brute_force, check_solver, example_batches
+from tests.test_lattice import patches
+
+
+def wishart(n: int, samples: int, rows: int = 2) -> QuboBatch:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((n, samples))
+    H, t = x @ x.T / samples, rng.random((rows, n))
+    return QuboBatch(
+        H=H,
+        linear=-2 * t @ H,
+        offset=np.einsum("ri,ij,rj->r", t, H, t),
+        scale=np.ones((rows, 1)),
+        prior=t,
+    )
+
+
+def test_conformance():
+    assert check_solver(Auto) == []
+
+
+@pytest.mark.parametrize("name", sorted(example_batches()))
+def test_small_problems_are_solved(name):
+    qubo = example_batches()[name]
+    _, energies = brute_force(qubo)
+    found = Auto().solve(qubo)
+    np.testing.assert_allclose(found.energies, energies, rtol=1e-9, atol=1e-12)
+
+
+def test_the_choice():
+    assert isinstance(choose(patches(2, 9), True), Exact)
+    assert choose(patches(2, 60), False) == Lattice()
+    assert isinstance(choose(wishart(60, 120), True), Tabu)
+    assert isinstance(choose(QuboBatch.from_matrix(-np.eye(60)), True), Tabu)
+    large = patches(400, 400)
+    assert choose(large, True) == Lattice()
+    assert choose(large, False) == Lattice(elites=1, num_sweeps=100)
+
+
+def test_pinned_variables_do_not_count():
+    qubo = patches(1, 60)
+    fixed = np.where(np.arange(60) < 50, 1, -1).astype(np.int8)[None]
+    pinned = QuboBatch(qubo.H, qubo.linear, qubo.offset, qubo.scale, qubo.prior, fixed)
+    assert isinstance(choose(pinned, False), Exact)
+
+
+@pytest.mark.parametrize("qubo", [patches(8, 60), wishart(60, 90, 8)])
+def test_no_worse_than_its_parts(qubo):
+    budget = Budget(seconds=1.0)
+    found = Auto().solve(qubo, budget=budget)
+    for part in (Lattice(), Tabu()):
+        other = part.solve(qubo, budget=budget)
+        assert found.energies.sum() <= other.energies.sum() * (1 + 1e-3)
+
+
+def test_time_left_begins_again():
+    found = Auto().solve(patches(2, 40), budget=Budget(seconds=1.5))
+    assert found.info["runs"] > 1
+    assert found.info["method"] == "lattice"
+    assert found.seconds < 1.8

@@ -14,7 +14,7 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: help run test lint release-check wheel dev
 
 help:
-	@echo "make run            install, then round ResNet18's first layer with the cross-entropy method"
+	@echo "make run            install, then round ResNet18's first layer"
 	@echo "make test           install with the test extra, then run the tests"
 	@echo "make dev            install with everything that development needs"
 	@echo "make lint           ruff check, ruff format --check, mypy"
@@ -22,7 +22,7 @@ help:
 	@echo "make wheel          build the wheel into dist/"
 
 run: $(VENV)/.installed
-	$(BIN)/python -m benchmarks.run --layer resnet18.conv1 --solver cem
+	$(BIN)/python -m benchmarks.run --layer resnet18.conv1
 
 test: $(VENV)/.installed-test
 	$(BIN)/python -m pytest

@@ -8,6 +8,7 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
+from solvers.budget import Monitor
 from solvers.exact import Exact
 from solvers.lattice import Lattice
 from solvers.moves import flatness
@@ -16,8 +17,9 @@ from solvers.tabu import Tabu
 
 # Up to so many free variables a row is solved exactly in milliseconds.
 EXACT = 28
-# Beyond this flatness there are no short vectors to move along.
-FLAT = 0.45
+# From this flatness on tabu may find more than moves along short vectors; beyond the
+# second there are no short vectors.
+FLAT, FLATTER = 0.45, 0.65
 # Rows times squared variables up to which a pool of states costs seconds.
 SMALL = 5 * 10**7
 
@@ -28,9 +30,10 @@ class Auto(Solver):
 
     Rows of up to 28 free variables are solved exactly. Where H is indefinite or its
     spectrum is flat (`solvers.moves.flatness`), single flips are the best moves there
-    are, and tabu search makes the most of them. In between lies rounding: short vectors
-    decide. With a limit of seconds, a search that ends before it begins again from
-    other random numbers, and the best states are kept.
+    are, and tabu search makes the most of them; elsewhere, as in most layers, short
+    vectors decide. In between both have their turn, tabu from where `lattice` ends.
+    With a limit of seconds, a search that ends before it begins again from other random
+    numbers, and the best states are kept.
     """
 
     name: ClassVar[str] = "auto"
@@ -39,27 +42,32 @@ class Auto(Solver):
 
     def search(self, task: Task) -> States:
         """Choose, and search."""
-        solver = choose(task.qubo, task.budget.seconds is not None)
-        task.info["method"] = solver.name
-        best = solver.search(task)
-        threads = task.budget.threads
-        lowest = task.qubo.energies(task.qubo.pin(best), threads)
-        runs = 1
-        while solver.name != "exact" and task.budget.seconds is not None:
-            if not task.monitor.report(lowest):
-                break
-            again = replace(task, seed=task.seed + (runs << 40), info={})
-            found = solver.search(again)
-            energies = task.qubo.energies(task.qubo.pin(found), threads)
-            best = np.where((energies < lowest)[:, None], found, best)
-            lowest = np.minimum(energies, lowest)
+        stages = choose(task.qubo, task.budget.seconds is not None)
+        task.info["method"] = " ".join(solver.name for solver in stages)
+        if stages == (Exact(),):
+            return stages[0].search(task)
+        qubo, threads = task.qubo, task.budget.threads
+        best, lowest = task.start, qubo.energies(task.start, threads)
+        runs, going = 0, True
+        while going:
+            for left, solver in zip(range(len(stages), 0, -1), stages, strict=True):
+                # The first search begins as it likes, the others where that ended.
+                start = task.start if solver is stages[0] else best
+                found = qubo.pin(solver.search(_share(task, left, start, runs)))
+                energies = qubo.energies(found, threads)
+                best = np.where((energies < lowest)[:, None], found, best)
+                lowest = np.minimum(energies, lowest)
+                going = task.monitor.report(lowest)
+                if not going:
+                    break
             runs += 1
+            going &= task.budget.seconds is not None
         task.info["runs"] = runs
         return best
 
 
-def choose(qubo: QuboBatch, timed: bool) -> Solver:
-    """The solver for a batch, with the effort that its size allows.
+def choose(qubo: QuboBatch, timed: bool) -> tuple[Solver, ...]:
+    """The solvers for a batch, with the effort that its size allows.
 
     Parameters
     ----------
@@ -67,10 +75,29 @@ def choose(qubo: QuboBatch, timed: bool) -> Solver:
         Whether seconds end the search; if not, its own limits do.
     """
     if qubo.free().sum(axis=1).max(initial=0) <= EXACT:
-        return Exact()
+        return (Exact(),)
     flat = flatness(qubo.H)
-    if flat is None or flat > FLAT:
-        return Tabu()
-    if timed or qubo.rows * qubo.n**2 <= SMALL:
-        return Lattice()
-    return Lattice(elites=1, num_sweeps=100)
+    if flat is None or flat > FLATTER:
+        return (Tabu(),)
+    small = qubo.rows * qubo.n**2 <= SMALL
+    if not timed and not small:
+        return (Lattice(elites=1, num_sweeps=100),)
+    return (Lattice(), Tabu()) if flat > FLAT else (Lattice(),)
+
+
+def _share(task: Task, left: int, start: States, runs: int) -> Task:
+    """The task for one of the `left` searches that share the time; `runs` renews it."""
+    budget = task.budget
+    if budget.seconds is not None:
+        budget = replace(budget, seconds=max(task.monitor.remaining() / left, 1e-3))
+    monitor = Monitor(lambda _, best: task.monitor.record(best))
+    monitor.start(budget, task.monitor.best)
+    return replace(
+        task,
+        start=start,
+        warm=task.warm or start is not task.start,
+        seed=task.seed + (runs << 40),
+        budget=budget,
+        monitor=monitor,
+        info=task.info if runs == 0 else {},
+    )

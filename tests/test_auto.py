@@ -41,23 +41,32 @@ def test_small_problems_are_solved(name):
 
 
 def test_the_choice():
-    assert isinstance(choose(patches(2, 9), True), Exact)
-    assert choose(patches(2, 60), False) == Lattice()
-    assert isinstance(choose(wishart(60, 120), True), Tabu)
-    assert isinstance(choose(QuboBatch.from_matrix(-np.eye(60)), True), Tabu)
+    assert choose(patches(2, 9), True) == (Exact(),)
+    assert choose(patches(2, 60), False) == (Lattice(),)
+    assert choose(wishart(60, 200), True) == (Tabu(),)
+    assert choose(wishart(60, 70), True) == (Lattice(), Tabu())
+    assert choose(QuboBatch.from_matrix(-np.eye(60)), True) == (Tabu(),)
     large = patches(400, 400)
-    assert choose(large, True) == Lattice()
-    assert choose(large, False) == Lattice(elites=1, num_sweeps=100)
+    assert choose(large, True) == (Lattice(),)
+    assert choose(large, False) == (Lattice(elites=1, num_sweeps=100),)
 
 
 def test_pinned_variables_do_not_count():
     qubo = patches(1, 60)
     fixed = np.where(np.arange(60) < 50, 1, -1).astype(np.int8)[None]
     pinned = QuboBatch(qubo.H, qubo.linear, qubo.offset, qubo.scale, qubo.prior, fixed)
-    assert isinstance(choose(pinned, False), Exact)
+    assert choose(pinned, False) == (Exact(),)
 
 
-@pytest.mark.parametrize("qubo", [patches(8, 60), wishart(60, 90, 8)])
+def test_a_limit_ends_before_a_second_turn():
+    qubo = wishart(60, 70, 8)
+    easy = qubo.energies(qubo.nearest())
+    found = Auto().solve(qubo, budget=Budget(target=easy, seconds=5))
+    assert found.status == "target"
+    assert found.seconds < 2
+
+
+@pytest.mark.parametrize("qubo", [patches(8, 60), wishart(60, 70, 8)])
 def test_no_worse_than_its_parts(qubo):
     budget = Budget(seconds=1.0)
     found = Auto().solve(qubo, budget=budget)

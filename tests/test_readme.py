@@ -9,7 +9,19 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import compare, instances, paper, proofs, run, speed
+from benchmarks import (
+    ablation,
+    anytime,
+    compare,
+    instances,
+    layers,
+    limits,
+    paper,
+    proofs,
+    run,
+    speed,
+)
+from benchmarks.regression import __main__ as regression
 from solvers import available
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
@@ -55,7 +67,8 @@ def test_the_main_job_prints_the_readmes_table(
 def test_every_option_of_the_readme_exists(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in (run, compare, instances, paper, proofs, speed):
+    commands = (run, compare, instances, paper, proofs, speed, anytime, layers)
+    for command in (*commands, ablation, limits, regression):
         with pytest.raises(SystemExit):
             command.main(["--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
@@ -65,13 +78,16 @@ def test_every_option_of_the_readme_exists(
 
 def test_every_command_of_the_readme_exists() -> None:
     named = set(re.findall(r"python -m (benchmarks\.\w+)", README))
-    assert len(named) == 6
-    for module in named:
-        assert callable(import_module(module).main)
+    assert len(named) == 11
+    for name in named:
+        module = import_module(name)
+        if hasattr(module, "__path__"):
+            module = import_module(f"{name}.__main__")
+        assert callable(module.main)
 
 
 def test_every_solver_of_the_table_exists() -> None:
     table = README.split("## Solvers")[1].split("All take")[0]
-    named = set(re.findall(r"`(\w+)`", table))
+    named = set(re.findall(r"^\| `(\w+)`", table, re.MULTILINE))
     assert named <= set(available())
     assert len(named) >= 7

@@ -21,8 +21,9 @@ from solvers.walk import aligned
 
 # Up to so many variables the moves are one block: their fields stay in a near cache.
 WHOLE = 640
-# Variables of a block of a larger H.
-BLOCK = 1024
+# Variables of a block of a larger H, and bytes of H that all blocks may repeat; where
+# they would need more, the moves stay one block.
+BLOCK, MOST_NEAR = 1024, 2**28
 # M exceeds the fields by at least this factor where a walk begins.
 MARGIN = 2.0
 SINGLE = np.dtype(np.float32)
@@ -76,8 +77,8 @@ class Lanes:
         classes = [Vectors.join(*library[:2]), *library[2:]]
         ends = np.array([[0] * 3, [len(part) for part in classes]], np.int64)
         blocks = None
-        if n > WHOLE:
-            classes, ends, blocks = _cut(classes, H, n)
+        if n > WHOLE and (cut := _cut(classes, H, n)) is not None:
+            classes, ends, blocks = cut
         scale = qubo.scale
         # Not whether it does vary: then a row's arithmetic would depend on the others.
         varies = scale.shape[1] > 1
@@ -283,13 +284,18 @@ def _moves(
 
 
 def _cut(classes: Sequence[Vectors], H: NDArray[np.float32], n: int) -> Any:
-    """Classes in the order of blocks, where each block's moves begin, the blocks."""
+    """Classes in the order of blocks, where each block's moves begin, the blocks.
+
+    None where there would be too many blocks.
+    """
     all_moves = Vectors.join(*classes)
     kind = np.repeat(np.arange(len(classes)), [len(part) for part in classes])
     spread = np.sort(np.where(all_moves.which < 0, n, all_moves.which), axis=1)
     order = np.lexsort((spread[:, 1], spread[:, 0]))
     block = np.empty(len(all_moves), np.int64)
     count = partition(all_moves.which, order, BLOCK, n, block)
+    if count * BLOCK**2 * SINGLE.itemsize > MOST_NEAR:
+        return None
     sorted_classes, ends = [], np.zeros((count + 1, len(classes)), np.int64)
     for c, part in enumerate(classes):
         mine = block[kind == c]

@@ -47,7 +47,7 @@ CHUNK, REFRESH = 30, 60
 BUILDING, DECODING = 0.6, 0.25
 # Nanoseconds of a decoding: per entry of H times n, and per path, row and variable.
 FACTOR_NS, PATH_NS = 0.05, 20.0
-# Anneals that a flat spectrum wants longer before it wants more of them.
+# A flat spectrum wants so many times longer anneals before it wants more of them.
 FLAT_FACTOR = 4.0
 # Apart enough for the streams of different tiles.
 APART = np.uint64(0xD1342543DE82EF95)
@@ -123,10 +123,10 @@ class Lattice(Solver):
         if not search.lanes.count:
             return task.start
         search.first()
-        if search.only_one():
+        if (elites := search.elites()) == 1:
             search.go_on()
         else:
-            search.fill()
+            search.fill(elites - 1)
             search.improve()
         task.info["moves"] = search.lanes.count
         task.info["sweeps"] = search.swept
@@ -165,7 +165,7 @@ class _Search:
 
     def first(self) -> None:
         """The first state of each pool; the temperatures."""
-        states = self.task.start
+        begun, states = self.task.monitor.elapsed(), self.task.start
         if self.solver.start != "nearest" and not self.task.warm:
             states = self.decode(0)
         tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
@@ -176,7 +176,6 @@ class _Search:
         self.pool.add(states)
         self.report()
         if self.more():
-            begun = self.task.monitor.elapsed()
             tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
             self.heat = self.temperatures(tiles)
             states = self.anneal(self.rows, states, self.solver.num_sweeps)
@@ -185,11 +184,15 @@ class _Search:
             self.seconds_each = self.task.monitor.elapsed() - begun
             self.report()
 
-    def only_one(self) -> bool:
-        """Whether there is no pool, or time for fewer anneals than it needs."""
-        elites, flat = self.solver.elites, not len(self.library[2])
-        needed = elites * (FLAT_FACTOR if flat else 1.0) * self.seconds_each
-        return elites == 1 or needed > self.task.monitor.remaining()
+    def elites(self) -> int:
+        """States of a pool that time allows for; all where it is not limited."""
+        elites = self.solver.elites
+        if elites == 1 or not self.seconds_each:
+            return 1
+        affordable = self.task.monitor.remaining() / self.seconds_each
+        if not len(self.library[2]):
+            return elites if affordable > FLAT_FACTOR * elites else 1
+        return int(min(elites, 1 + affordable))
 
     def go_on(self) -> None:
         """One anneal for the time that is left; nothing where that is not limited."""
@@ -197,10 +200,10 @@ class _Search:
             self.pool.add(self.anneal(self.rows, self.pool.best(), 10**9))
             self.report()
 
-    def fill(self) -> None:
-        """The other states of the pools, each from a decoding of its own."""
+    def fill(self, count: int) -> None:
+        """So many more states for each pool, each from a decoding of its own."""
         others: list[States] = []
-        while len(others) < self.solver.elites - 1 and self.more():
+        while len(others) < count and self.more():
             others.append(self.decode(len(others) + 1))
         for states in self.anneal_all(others):
             self.pool.add(states)
@@ -214,7 +217,7 @@ class _Search:
         for _ in range(self.solver.rounds):
             if not self.more() or len(self.pool) < 2 or (idle >= PATIENCE).all():
                 return
-            better, worse = self.pool.parents(choosers, self.solver.elites // 2)
+            better, worse = self.pool.parents(choosers, max(len(self.pool) // 2, 1))
             children = [
                 self.pool.children(a, b, self.solver.paths, streams)
                 for a, b in zip(better, worse, strict=True)
@@ -298,8 +301,9 @@ class _Search:
                 self.sweep(tiles, self.heat[rows], COLD ** step[0])
             if step is not None and pace.taken - taken < REFRESH:
                 continue
-            if step is None and self.sweeps_left():
-                self.sweep(tiles, self.heat[rows], np.zeros(DESCENTS))
+            if step is None:
+                last = min(DESCENTS, self.sweeps_left())
+                self.sweep(tiles, self.heat[rows], np.zeros(last))
             # Sums in float32 drift: only exact energies are compared.
             found = qubo.pin(tiles.states())
             energies = qubo.energies(found, threads)

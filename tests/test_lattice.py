@@ -232,3 +232,16 @@ def test_first_layer_of_resnet18():
     assert once.energies.sum() < 0.0137 * nearest
     pooled = Lattice().solve(qubo, budget=Budget(threads=2))
     assert pooled.energies.sum() < 0.01341 * nearest
+
+
+def test_too_many_blocks_stay_one(monkeypatch):
+    qubo = patches(3, 120)
+    monkeypatch.setattr("solvers.lanes.WHOLE", 20)
+    monkeypatch.setattr("solvers.lanes.BLOCK", 16)
+    whole = Lattice(elites=1)
+    cut = whole.solve(qubo).states
+    monkeypatch.setattr("solvers.lanes.MOST_NEAR", 0)
+    one = whole.solve(qubo).states
+    monkeypatch.setattr("solvers.lanes.WHOLE", 10**6)
+    np.testing.assert_array_equal(one, whole.solve(qubo).states)
+    assert cut.shape == one.shape

@@ -10,8 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers.kernels.moves import depths, partition
-from solvers.moves import DEAD, KINDS, Vectors, flatness
-from solvers.moves import short_vectors, strongest_pairs
+from solvers.moves import DEAD, KINDS, Vectors, flatness, short_vectors, strongest_pairs
 from solvers.testing import example_batch
 
 DTYPES = (np.float64, np.float32)

@@ -7,11 +7,12 @@ from typing import ClassVar
 
 import numpy as np
 
+from solvers.annealing import SimulatedAnnealing
 from solvers.base import Solver, Task
 from solvers.budget import Monitor
 from solvers.exact import Exact
 from solvers.lattice import Lattice
-from solvers.moves import flatness
+from solvers.moves import BUILD_SECONDS, flatness
 from solvers.qubo import QuboBatch, States
 from solvers.tabu import Tabu
 
@@ -22,6 +23,9 @@ EXACT = 28
 FLAT, FLATTER = 0.45, 0.65
 # Rows times squared variables up to which a pool of states costs seconds.
 SMALL = 5 * 10**7
+# Where building a library takes more than this share of the seconds, there is time for
+# single flips alone.
+SHORT = 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +37,7 @@ class Auto(Solver):
     are, and tabu search makes the most of them; elsewhere, as in most layers, short
     vectors decide. In between both have their turn, tabu from where `lattice` ends.
     With a limit of seconds, a search that ends before it begins again from other random
-    numbers, and the best states are kept.
+    numbers, and the best states are kept; with hardly any time there are single flips.
     """
 
     name: ClassVar[str] = "auto"
@@ -42,7 +46,7 @@ class Auto(Solver):
 
     def search(self, task: Task) -> States:
         """Choose, and search."""
-        stages = choose(task.qubo, task.budget.seconds is not None)
+        stages = choose(task.qubo, task.budget.seconds)
         task.info["method"] = " ".join(solver.name for solver in stages)
         if stages == (Exact(),):
             return stages[0].search(task)
@@ -66,22 +70,23 @@ class Auto(Solver):
         return best
 
 
-def choose(qubo: QuboBatch, timed: bool) -> tuple[Solver, ...]:
+def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
     """The solvers for a batch, with the effort that its size allows.
 
     Parameters
     ----------
-    timed
-        Whether seconds end the search; if not, its own limits do.
+    seconds
+        That end the search; None where its own limits do.
     """
     if qubo.free().sum(axis=1).max(initial=0) <= EXACT:
         return (Exact(),)
     flat = flatness(qubo.H)
     if flat is None or flat > FLATTER:
         return (Tabu(),)
-    small = qubo.rows * qubo.n**2 <= SMALL
-    if not timed and not small:
+    if seconds is None and qubo.rows * qubo.n**2 > SMALL:
         return (Lattice(elites=1, num_sweeps=100),)
+    if seconds is not None and BUILD_SECONDS["pairs"] * qubo.n > SHORT * seconds:
+        return (SimulatedAnnealing(),)
     return (Lattice(), Tabu()) if flat > FLAT else (Lattice(),)
 
 

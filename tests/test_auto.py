@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from solvers.annealing import SimulatedAnnealing
 from solvers.auto import Auto, choose
 from solvers.budget import Budget
 from solvers.exact import Exact
@@ -41,21 +42,22 @@ def test_small_problems_are_solved(name):
 
 
 def test_the_choice():
-    assert choose(patches(2, 9), True) == (Exact(),)
-    assert choose(patches(2, 60), False) == (Lattice(),)
-    assert choose(wishart(60, 200), True) == (Tabu(),)
-    assert choose(wishart(60, 70), True) == (Lattice(), Tabu())
-    assert choose(QuboBatch.from_matrix(-np.eye(60)), True) == (Tabu(),)
+    assert choose(patches(2, 9), 1.0) == (Exact(),)
+    assert choose(patches(2, 60), None) == (Lattice(),)
+    assert choose(wishart(60, 200), 1.0) == (Tabu(),)
+    assert choose(wishart(60, 70), 1.0) == (Lattice(), Tabu())
+    assert choose(QuboBatch.from_matrix(-np.eye(60)), 1.0) == (Tabu(),)
     large = patches(400, 400)
-    assert choose(large, True) == (Lattice(),)
-    assert choose(large, False) == (Lattice(elites=1, num_sweeps=100),)
+    assert choose(large, 1.0) == (Lattice(),)
+    assert choose(large, 0.1) == (SimulatedAnnealing(),)
+    assert choose(large, None) == (Lattice(elites=1, num_sweeps=100),)
 
 
 def test_pinned_variables_do_not_count():
     qubo = patches(1, 60)
     fixed = np.where(np.arange(60) < 50, 1, -1).astype(np.int8)[None]
     pinned = QuboBatch(qubo.H, qubo.linear, qubo.offset, qubo.scale, qubo.prior, fixed)
-    assert choose(pinned, False) == (Exact(),)
+    assert choose(pinned, None) == (Exact(),)
 
 
 def test_a_limit_ends_before_a_second_turn():

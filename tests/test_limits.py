@@ -11,7 +11,7 @@ from benchmarks import limits, rates
 from benchmarks.limits import Measured
 from qubo_rounding.grid import Grid
 from qubo_rounding.problem import RoundingProblem
-from solvers.lanes import BLOCK, LANES
+from solvers.lanes import LANES
 
 
 @pytest.fixture(autouse=True)
@@ -100,23 +100,26 @@ def test_what_a_sweep_needs():
     flops = 10 * 3 * 2 * LANES * width
     assert one.products("hot") == (flops, pytest.approx(flops / 1e6))
     assert one.flops("hot") == one.tests() + flops
-    moves = sum(a.nbytes for part in one.lanes.moves for a in part)
+    moves = sum(part.nbytes for part in one.lanes.moves)
     fields = 2 * 4 * LANES * width
     assert one.bytes("hot") == 2 * (fields + moves) + 10 * 3 * 4 * width
 
 
-def test_what_a_sweep_in_blocks_needs():
+def test_what_a_sweep_in_blocks_needs(monkeypatch):
+    monkeypatch.setattr("solvers.lanes.WHOLE", 256)
+    monkeypatch.setattr("solvers.lanes.BLOCK", 256)
+    monkeypatch.setattr("benchmarks.limits.BLOCK", 256)
     one = Measured.of("300", limits.synthetic(300, 20), "pairs", 1, 1e9)
     width, blocks = len(one.lanes.H), len(one.lanes.blocks[2])
     assert width == 304
     sweep = rates.Sweep(seconds=1.0, accepted=30.0, products=100.0 * 2 * blocks)
     kernel = {4: 1e6, 16: 2e6, 64: 4e6}
     one = replace(one, sweeps={"hot": sweep}, size=2.0, kernel=kernel)
-    near = 30 * 2 * 2 * LANES * BLOCK
+    near = 30 * 2 * 2 * LANES * 256
     far = sweep.products * 2 * LANES * width
     # A product takes 100 rows together: closest to the kernel's rate with 64.
     assert one.products("hot") == (near + far, pytest.approx(near / 1e9 + far / 4e6))
-    moves = sum(a.nbytes for part in one.lanes.moves for a in part)
+    moves = sum(part.nbytes for part in one.lanes.moves)
     fields = 2 * 4 * LANES * width * (1 + blocks)
     assert one.bytes("hot") == 2 * (fields + moves) + 4 * width * sweep.products
 

@@ -19,10 +19,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import report, subject
-from benchmarks.command import exit_code
-from benchmarks.race import run_solver
-from qubo_rounding.grid import Grid
+from benchmarks import subject
+from benchmarks.harness import report
+from benchmarks.harness.command import exit_code
+from benchmarks.harness.race import run_solver
+from qubo_rounding.problem.grid import Grid
 from solvers import Budget, InputError, Solver, available, label, parse_solvers
 from solvers.registry import parse_solver
 
@@ -243,12 +244,12 @@ def _list(options: argparse.Namespace) -> int:
     if options.list == "solvers":
         names = available()
     elif options.list == "models":
-        from qubo_rounding.models import list_models
+        from qubo_rounding.network.models import list_models
 
         names = list_models()
     else:
-        from qubo_rounding.layers import supported_layers
-        from qubo_rounding.models import architecture
+        from qubo_rounding.network.layers import supported_layers
+        from qubo_rounding.network.models import architecture
 
         if options.layer is None:
             raise InputError("--list layers needs --layer MODEL")

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo_rounding.grid import Grid
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
 from solvers.errors import InputError
 from solvers.layer_data import LayerData
 
 if TYPE_CHECKING:
     from torch import nn
 
-    from qubo_rounding.evaluate import Predictions
-    from qubo_rounding.images import Images
+    from qubo_rounding.network.evaluate import Predictions
+    from qubo_rounding.network.images import Images
 
 Array = NDArray[np.float64]
 OBJECTIVES = ("second-moment", "fisher")
@@ -60,7 +60,7 @@ class Subject:
         """Sum over the rows of the mean squared error on the calibration inputs."""
         if self.moment is None:
             return float(self.problem.local_mse(states).sum())
-        from qubo_rounding.evaluate import output_mse
+        from qubo_rounding.network.evaluate import output_mse
 
         rounded = self.problem.decode(states)
         return float(output_mse(self.problem.weight, rounded, self.moment).sum())
@@ -74,7 +74,7 @@ class Subject:
             return None
         if self.description["objective"] != OBJECTIVES[0]:
             return None
-        from qubo_rounding.layer_data import layer_data
+        from qubo_rounding.network.layer_data import layer_data
 
         network, layer = self.accuracy.network, self.accuracy.layer
         images = self.calibration.batches(BATCH)
@@ -101,7 +101,7 @@ class Accuracy:
 
     def score(self, weight: Array, rounded: Array, name: str) -> dict[str, Any]:
         """Held-out error, SQNR, accuracy and agreement of rounded rows [R, n]."""
-        from qubo_rounding import evaluate
+        from qubo_rounding.network import evaluate
 
         network = evaluate.with_weights(self.network, self.layer, rounded)
         found = evaluate.predict(network, self.images, description=name)
@@ -149,7 +149,7 @@ class Source:
     network
         In eval mode, batch norms folded.
     weights, weights_hash
-        Which weights it has, as in `qubo_rounding.models.Network`.
+        Which weights it has, as in `qubo_rounding.network.models.Network`.
     calibration, evaluation
         Images, none of them in both.
     """
@@ -190,9 +190,9 @@ def load_source(
     """
     import torch
 
-    from qubo_rounding.images import load_images
-    from qubo_rounding.layers import fold_batch_norms
-    from qubo_rounding.models import load_network
+    from qubo_rounding.network.images import load_images
+    from qubo_rounding.network.layers import fold_batch_norms
+    from qubo_rounding.network.models import load_network
 
     loaded = load_network(model, weights)
     # This memory layout makes convolutions about a third faster on a CPU.
@@ -258,10 +258,10 @@ def from_layer(
     InputError
         Whatever does not exist or does not fit; see `load_network`, `load_images`.
     """
-    from qubo_rounding import evaluate
-    from qubo_rounding.hessian import fisher_blocks
-    from qubo_rounding.layers import find_layer, layer_moments, weight_rows
-    from qubo_rounding.models import architecture
+    from qubo_rounding.network import evaluate
+    from qubo_rounding.network.hessian import fisher_blocks
+    from qubo_rounding.network.layers import find_layer, layer_moments, weight_rows
+    from qubo_rounding.network.models import architecture
 
     model, name = split_layer(layer)
     # A misspelt layer should cost no download.

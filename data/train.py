@@ -27,10 +27,10 @@ from torch.nn import functional
 
 from data import rounding_check
 from data.scenes import SIDE, Difficulty, Scenes
-from qubo_rounding.checkpoints import load_state, packed, read_checkpoint
-from qubo_rounding.cifar_resnet import CifarResNet
-from qubo_rounding.preprocessing import Preprocessing
-from qubo_rounding.vision import build
+from qubo_rounding.network.checkpoints import load_state, packed, read_checkpoint
+from qubo_rounding.network.cifar_resnet import CifarResNet
+from qubo_rounding.network.preprocessing import Preprocessing
+from qubo_rounding.network.vision import build
 
 COUNTS = {"calibration": 512, "evaluation": 1000}
 # The mean is left in: like the inputs of all later layers, behind their rectifiers,

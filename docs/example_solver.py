@@ -6,7 +6,7 @@ from typing import ClassVar
 import numpy as np
 
 from solvers import Solver, Task
-from solvers.descent import descend
+from solvers.flips.descent import descend
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,12 +12,12 @@ array([[1, 1]], dtype=uint8)
 
 from solvers.base import Solution, Solver, Task
 from solvers.budget import Budget, Monitor
-from solvers.custom import solve
 from solvers.errors import InputError, UnknownNameError
-from solvers.files import read_qubo, write_qubo
+from solvers.io.dimod import as_sampler
+from solvers.io.files import read_qubo, write_qubo
+from solvers.io.model import solve
 from solvers.qubo import QuboBatch
 from solvers.registry import available, label, parse_solver, parse_solvers
-from solvers.sampler import as_sampler
 
 __all__ = [
     "Budget",

@@ -7,14 +7,14 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers.annealing import SimulatedAnnealing
 from solvers.base import Solver, Task
 from solvers.budget import Monitor
-from solvers.exact import Exact
-from solvers.lattice import Lattice
-from solvers.moves import BUILD_SECONDS, flatness
+from solvers.flips.annealing import SimulatedAnnealing
+from solvers.flips.tabu import Tabu
+from solvers.lattice.moves import BUILD_SECONDS, flatness
+from solvers.lattice.solver import Lattice
+from solvers.proofs.exact import Exact
 from solvers.qubo import QuboBatch, States
-from solvers.tabu import Tabu
 
 # Up to so many free variables a row is solved exactly in milliseconds.
 EXACT = 28
@@ -33,11 +33,12 @@ class Auto(Solver):
     """Exact search for the smallest rows, tabu for flat spectra, else `lattice`.
 
     Rows of up to 28 free variables are solved exactly. Where H is indefinite or its
-    spectrum is flat (`solvers.moves.flatness`), single flips are the best moves there
-    are, and tabu search makes the most of them; elsewhere, as in most layers, short
-    vectors decide. In between both have their turn, tabu from where `lattice` ends.
-    With a limit of seconds, a search that ends before it begins again from other random
-    numbers, and the best states are kept; with hardly any time there are single flips.
+    spectrum is flat (`solvers.lattice.moves.flatness`), single flips are the best moves
+    there are, and tabu search makes the most of them; elsewhere, as in most layers,
+    short vectors decide. In between both have their turn, tabu from where `lattice`
+    ends. With a limit of seconds, a search that ends before it begins again from other
+    random numbers, and the best states are kept; with hardly any time there are single
+    flips.
     """
 
     name: ClassVar[str] = "auto"

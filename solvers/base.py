@@ -144,7 +144,7 @@ class Solver(ABC):
     Parameters
     ----------
     polish
-        What to finish with: ``"none"`` or a descent (`solvers.descent.descend`):
+        What to finish with: ``"none"`` or a descent (`solvers.flips.descent.descend`):
         ``"one-flip"``, ``"cyclic"`` or ``"pair-flip"``.
     """
 
@@ -259,7 +259,7 @@ class Solver(ABC):
             states = qubo.pin(states)
         solved = time.perf_counter()
         if self.polish != "none":
-            from solvers.descent import descend
+            from solvers.flips.descent import descend
 
             limited = budget.seconds is not None
             going = (lambda _: monitor.remaining() > 0) if limited else None

@@ -222,7 +222,7 @@ class QuboBatch:
             States of another shape or with other values.
         """
         from solvers.kernels import energy
-        from solvers.rows import over_rows
+        from solvers.threads import over_rows
 
         x = np.asarray(states)
         if self.levels is None or x.dtype.kind != "i":

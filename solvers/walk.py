@@ -10,7 +10,7 @@ from numpy.typing import DTypeLike, NDArray
 
 from solvers.kernels import energy, flips
 from solvers.qubo import Float, QuboBatch, States
-from solvers.rows import over_rows
+from solvers.threads import over_rows
 
 CACHE_LINE = 64
 

@@ -8,9 +8,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from solvers import lanes as module
-from solvers.lanes import Lanes, Tiles, thresholds
-from solvers.moves import Vectors, short_vectors
+from solvers.lattice import lanes as module
+from solvers.lattice.lanes import Lanes, Tiles, thresholds
+from solvers.lattice.moves import Vectors, short_vectors
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
 

@@ -1,4 +1,4 @@
-"""What each part of `lattice` gains, through `benchmarks.ablation`."""
+"""What each part of `lattice` gains, through `benchmarks.studies.ablation`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import ablation
-from qubo_rounding.grid import Grid
+from benchmarks.studies import ablation
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
 
 VARIANTS = [f"{part}: {name}" for part, name, _ in ablation.VARIANTS]
 

@@ -10,14 +10,14 @@ import pytest
 import torch
 
 from qubo_rounding.problem import RoundingProblem
-from solvers.adaround import AdaRound
 from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.hopfield import Hopfield
 from solvers.layer_data import LayerData
 from solvers.qubo import QuboBatch
-from solvers.reconstruction import EQ_25, LayerLoss
-from solvers.relaxation import typical_curvature
+from solvers.relaxations.adam import typical_curvature
+from solvers.relaxations.adaround import AdaRound
+from solvers.relaxations.hopfield import Hopfield
+from solvers.relaxations.on_layer import EQ_25, LayerLoss
 from solvers.testing import check_solver, example_batch, reference_energies
 from tests.test_annealing import ill_conditioned
 

@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers import annealing
-from solvers.annealing import SimulatedAnnealing, typical_flip_cost
 from solvers.budget import Budget, Monitor
-from solvers.descent import descend
 from solvers.errors import InputError
+from solvers.flips import annealing
+from solvers.flips.annealing import SimulatedAnnealing, typical_flip_cost
+from solvers.flips.descent import descend
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
 

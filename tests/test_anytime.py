@@ -1,4 +1,4 @@
-"""Error against seconds, and seconds to a target, through `benchmarks.anytime`."""
+"""Error against seconds, and seconds to a target: `python -m benchmarks anytime`."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
-from benchmarks import anytime, traces
-from qubo_rounding.grid import Grid
+from benchmarks.commands import anytime
+from benchmarks.harness import traces
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
 from solvers import Budget, Solution, parse_solver
 from solvers.base import Solver
-from solvers.kbest import KBest
+from solvers.decoders.kbest import KBest
 
 
 @pytest.fixture(scope="module")

@@ -5,13 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvers.annealing import SimulatedAnnealing
 from solvers.auto import Auto, choose
 from solvers.budget import Budget
-from solvers.exact import Exact
-from solvers.lattice import Lattice
+from solvers.flips.annealing import SimulatedAnnealing
+from solvers.flips.tabu import Tabu
+from solvers.lattice.solver import Lattice
+from solvers.proofs.exact import Exact
 from solvers.qubo import QuboBatch
-from solvers.tabu import Tabu
 from solvers.testing import brute_force, check_solver, example_batches
 from tests.test_lattice import patches
 

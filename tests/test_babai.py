@@ -7,12 +7,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers import babai
-from solvers.babai import Babai
 from solvers.budget import Budget
-from solvers.decoding import ORDERS, binary_targets, factorise
+from solvers.decoders import babai
+from solvers.decoders.babai import Babai
+from solvers.decoders.factor import ORDERS, binary_targets, factorise
+from solvers.decoders.klein import Klein
 from solvers.errors import InputError
-from solvers.klein import Klein
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     brute_force,

@@ -10,15 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from threadpoolctl import threadpool_info
 
-from solvers.bounds import (
+from solvers.errors import InputError
+from solvers.proofs.bounds import (
     diagonal_split,
     partial_enumeration,
     semidefinite,
     single_threaded,
 )
-from solvers.errors import InputError
-from solvers.qubo import QuboBatch
-from solvers.semidefinite import (
+from solvers.proofs.semidefinite import (
     Model,
     central_path,
     ellipsoid,
@@ -26,6 +25,7 @@ from solvers.semidefinite import (
     split,
     tangent,
 )
+from solvers.qubo import QuboBatch
 from solvers.testing import brute_force, example_batch, example_batches
 
 METHODS = {

@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from solvers.budget import Budget
-from solvers.cem import CrossEntropy
 from solvers.errors import InputError
 from solvers.kernels import streams
 from solvers.qubo import QuboBatch
+from solvers.sampling.cem import CrossEntropy
 from solvers.testing import example_batch, reference_energies
 
 

@@ -15,9 +15,9 @@ from hypothesis.extra.numpy import arrays
 from safetensors.torch import save_file
 from torch import Tensor
 
-from qubo_rounding import checkpoints, vision
-from qubo_rounding.cifar_resnet import CifarResNet
-from qubo_rounding.models import load_network
+from qubo_rounding.network import checkpoints, vision
+from qubo_rounding.network.cifar_resnet import CifarResNet
+from qubo_rounding.network.models import load_network
 from solvers.errors import InputError
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from benchmarks.command import exit_code
+from benchmarks.harness.command import exit_code
 from solvers import InputError
 
 

@@ -1,4 +1,4 @@
-"""All methods on one problem, through `python -m benchmarks.compare`."""
+"""All methods on one problem, through `python -m benchmarks compare`."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import compare
-from qubo_rounding.grid import Grid
+from benchmarks.commands import compare
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
 from solvers.registry import split_solvers
 
 

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 
 import solvers
 from solvers import InputError, QuboBatch, Solution, parse_solver, solve
-from solvers.annealing import SimulatedAnnealing
-from solvers.custom import DEFAULT_SOLVER
+from solvers.flips.annealing import SimulatedAnnealing
+from solvers.io.model import DEFAULT_SOLVER
 from solvers.testing import brute_force, example_batch
 
 rng = np.random.default_rng(4)

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import decoding
-from solvers.decoding import ORDERS, binary_targets, factorise, least_pivots
+from solvers.decoders import factor as decoding
+from solvers.decoders.factor import ORDERS, binary_targets, factorise, least_pivots
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, example_batches, reference_energies

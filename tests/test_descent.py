@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 
 from solvers.budget import Budget
-from solvers.descent import DESCENTS, Descent, descend
+from solvers.flips.descent import DESCENTS, Descent, descend
 from solvers.qubo import QuboBatch
-from solvers.rows import over_rows
 from solvers.testing import reference_energies
+from solvers.threads import over_rows
 from solvers.walk import Walk
 from tests.cases import SIZES, flip_costs, make, some_states
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from qubo_rounding.evaluate import (
+from qubo_rounding.network.evaluate import (
     Predictions,
     output_mse,
     paired_interval,
@@ -15,8 +15,8 @@ from qubo_rounding.evaluate import (
     sqnr_db,
     with_weights,
 )
-from qubo_rounding.images import Images
-from qubo_rounding.preprocessing import Preprocessing
+from qubo_rounding.network.images import Images
+from qubo_rounding.network.preprocessing import Preprocessing
 from solvers import InputError
 
 

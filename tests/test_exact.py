@@ -14,11 +14,11 @@ from hypothesis import strategies as st
 
 from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.exact import MILLION, Exact
 from solvers.kernels import enumeration
-from solvers.proof import Proof, settle
+from solvers.proofs.exact import MILLION, Exact
+from solvers.proofs.proof import Proof, settle
+from solvers.proofs.semidefinite import Model
 from solvers.qubo import QuboBatch
-from solvers.semidefinite import Model
 from solvers.testing import (
     brute_force,
     check_solver,
@@ -225,7 +225,7 @@ class TestLimits:
         """Where memory does not hold all rows, groups of them share the time."""
         qubo = ill_conditioned(3, 90, power=2) if seconds else correlated(3, 30)
         whole = Exact().solve(qubo, budget=Budget(seconds=seconds))
-        monkeypatch.setattr("solvers.exact.MEMORY", 1.0)
+        monkeypatch.setattr("solvers.proofs.exact.MEMORY", 1.0)
         found = Exact().solve(qubo, budget=Budget(seconds=seconds))
         if seconds:
             assert found.timing["solve"] < 1.1 * seconds + 0.15
@@ -246,7 +246,7 @@ class TestLimits:
 
 class TestProof:
     def test_improves_the_bound_threshold_by_threshold(self, monkeypatch):
-        monkeypatch.setattr("solvers.proof.TURN", 0.0)
+        monkeypatch.setattr("solvers.proofs.proof.TURN", 0.0)
         qubo = correlated(1, 60, seed=3)
         proof = Proof(Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9)
         bounds = [proof.lower]

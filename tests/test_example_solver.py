@@ -25,7 +25,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 from solvers import Solver, Task
-from solvers.annealing import SimulatedAnnealing
+from solvers.flips.annealing import SimulatedAnnealing
 {before}
 @dataclass(frozen=True, kw_only=True)
 class Mine(Solver):
@@ -110,7 +110,10 @@ class TestFiles:
             ("mine.py:Yours", "solver mine.py:Yours: .*it has no class Yours"),
             ("mine.py:dataclass", "solver mine.py:dataclass is not a Solver class"),
             ("mine.py:Solver", "solver mine.py:Solver has no method search"),
-            ("mine.py:SimulatedAnnealing", "is defined elsewhere: solvers.annealing"),
+            (
+                "mine.py:SimulatedAnnealing",
+                "is defined elsewhere: solvers.flips.annealing",
+            ),
             (
                 "mine.py:Mine[sample=2]",
                 "unknown option .* 'sample'; did you .* samples",

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations
 
-from qubo_rounding import vision
-from qubo_rounding.folding import BATCH_NORMS, fold_batch_norms
-from qubo_rounding.layers import supported_layers
+from qubo_rounding.network import vision
+from qubo_rounding.network.folding import BATCH_NORMS, fold_batch_norms
+from qubo_rounding.network.layers import supported_layers
 from solvers.errors import InputError
 
 

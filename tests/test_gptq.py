@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from qubo_rounding.problem import RoundingProblem
 from solvers.budget import Budget
+from solvers.decoders.gptq import Gptq
 from solvers.errors import InputError
-from solvers.gptq import Gptq
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch
 

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from qubo_rounding.hessian import fisher_blocks
+from qubo_rounding.network.hessian import fisher_blocks
 from solvers.errors import InputError, UnknownNameError
 
 Array = NDArray[np.float64]

@@ -10,7 +10,7 @@ import pytest
 
 from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.hopfield import FORMS, Hopfield
+from solvers.relaxations.hopfield import FORMS, Hopfield
 from solvers.testing import check_solver, example_batch, reference_energies
 from tests.test_annealing import ill_conditioned
 

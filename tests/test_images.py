@@ -10,10 +10,10 @@ import torch
 from PIL import Image
 from torch import nn
 
-from qubo_rounding.image_folder import ImageFolder, imagenet_wnids
-from qubo_rounding.images import Images, load_images
-from qubo_rounding.models import Network
-from qubo_rounding.preprocessing import Preprocessing
+from qubo_rounding.network.image_folder import ImageFolder, imagenet_wnids
+from qubo_rounding.network.images import Images, load_images
+from qubo_rounding.network.models import Network
+from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
 
 

@@ -1,4 +1,4 @@
-"""QUBO files through `python -m benchmarks.instances`."""
+"""QUBO files through `python -m benchmarks instances`."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import instances
+from benchmarks.commands import instances
 from solvers import QuboBatch, write_qubo
-from solvers.nearest import Floor
+from solvers.sampling.nearest import Floor
 from solvers.testing import brute_force, example_batch
 
 

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers.babai import Babai
 from solvers.budget import Budget
-from solvers.decoding import ORDERS, binary_targets, factorise
+from solvers.decoders.babai import Babai
+from solvers.decoders.factor import ORDERS, binary_targets, factorise
+from solvers.decoders.kbest import KBest
 from solvers.errors import InputError
-from solvers.kbest import KBest
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     brute_force,

@@ -12,8 +12,8 @@ import pytest
 from solvers.kernels import compile as compiling
 from solvers.kernels import flips, streams
 from solvers.qubo import QuboBatch
-from solvers.rows import over_rows
 from solvers.testing import brute_force, example_batch, reference_energies
+from solvers.threads import over_rows
 from solvers.walk import Walk
 from tests.cases import DTYPES, SIZES, flip_costs, make, some_states
 

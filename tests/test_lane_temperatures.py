@@ -9,11 +9,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers import lanes as module
 from solvers.kernels.lanes import LINES
 from solvers.kernels.vectors import LANES
-from solvers.lanes import thresholds
-from solvers.moves import Vectors
+from solvers.lattice import lanes as module
+from solvers.lattice.lanes import thresholds
+from solvers.lattice.moves import Vectors
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
 from tests.cases import some_states

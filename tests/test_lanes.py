@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from solvers.kernels.vectors import LANES
-from solvers.lanes import thresholds
+from solvers.lattice.lanes import thresholds
 from tests.cases import some_states
 from tests.lane_cases import (
     anneal,

@@ -12,9 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers.budget import Budget
+from solvers.decoders.kbest import KBest
 from solvers.errors import InputError
-from solvers.kbest import KBest
-from solvers.lattice import Lattice
+from solvers.lattice.solver import Lattice
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     brute_force,
@@ -98,8 +98,8 @@ def test_blocks_of_a_larger_problem(monkeypatch):
     """Beyond a size the moves are cut into blocks: as good an answer."""
     qubo = patches(8, 120)
     whole = Lattice(elites=1).solve(qubo).energies.sum()
-    monkeypatch.setattr("solvers.lanes.WHOLE", 20)
-    monkeypatch.setattr("solvers.lanes.BLOCK", 48)
+    monkeypatch.setattr("solvers.lattice.lanes.WHOLE", 20)
+    monkeypatch.setattr("solvers.lattice.lanes.BLOCK", 48)
     cut = Lattice(elites=1).solve(qubo)
     assert cut.energies.sum() == pytest.approx(whole, rel=0.03)
     two = Lattice(elites=1).solve(qubo, budget=Budget(threads=2))
@@ -236,12 +236,12 @@ def test_first_layer_of_resnet18():
 
 def test_too_many_blocks_stay_one(monkeypatch):
     qubo = patches(3, 120)
-    monkeypatch.setattr("solvers.lanes.WHOLE", 20)
-    monkeypatch.setattr("solvers.lanes.BLOCK", 16)
+    monkeypatch.setattr("solvers.lattice.lanes.WHOLE", 20)
+    monkeypatch.setattr("solvers.lattice.lanes.BLOCK", 16)
     whole = Lattice(elites=1)
     cut = whole.solve(qubo).states
-    monkeypatch.setattr("solvers.lanes.MOST_NEAR", 0)
+    monkeypatch.setattr("solvers.lattice.lanes.MOST_NEAR", 0)
     one = whole.solve(qubo).states
-    monkeypatch.setattr("solvers.lanes.WHOLE", 10**6)
+    monkeypatch.setattr("solvers.lattice.lanes.WHOLE", 10**6)
     np.testing.assert_array_equal(one, whole.solve(qubo).states)
     assert cut.shape == one.shape

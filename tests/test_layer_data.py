@@ -13,16 +13,16 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from qubo_rounding import layer_data as module
-from qubo_rounding.folding import fold_batch_norms
-from qubo_rounding.grid import Grid
-from qubo_rounding.layer_data import following_activation, layer_data
-from qubo_rounding.layers import layer_moments, set_weight_rows, weight_rows
+from qubo_rounding.network import layer_data as module
+from qubo_rounding.network.folding import fold_batch_norms
+from qubo_rounding.network.layer_data import following_activation, layer_data
+from qubo_rounding.network.layers import layer_moments, set_weight_rows, weight_rows
+from qubo_rounding.network.vision import import_torchvision
 from qubo_rounding.problem import RoundingProblem
-from qubo_rounding.vision import import_torchvision
-from solvers.adaround import AdaRound
+from qubo_rounding.problem.grid import Grid
 from solvers.errors import InputError, UnknownNameError
-from solvers.reconstruction import EQ_25, LayerLoss
+from solvers.relaxations.adaround import AdaRound
+from solvers.relaxations.on_layer import EQ_25, LayerLoss
 from tests.test_adaround import one_thread  # noqa: F401
 from tests.test_layer_rows import conv_and_input, linear_and_input
 

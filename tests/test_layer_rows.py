@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, prune, weight_norm
 
-from qubo_rounding import layer_rows, layers
+from qubo_rounding.network import layer_rows, layers
 from solvers.errors import InputError
 
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

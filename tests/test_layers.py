@@ -12,9 +12,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from qubo_rounding import layer_rows, layers
-from qubo_rounding.images import load_images
-from qubo_rounding.models import load_network
+from qubo_rounding.network import layer_rows, layers
+from qubo_rounding.network.images import load_images
+from qubo_rounding.network.models import load_network
 from solvers.errors import InputError, UnknownNameError
 
 CONVS: dict[int, Any] = {1: nn.Conv1d, 2: nn.Conv2d, 3: nn.Conv3d}

@@ -1,4 +1,4 @@
-"""All layers of a network, through `python -m benchmarks.layers`."""
+"""All layers of a network, through `python -m benchmarks layers`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import layers, run
+from benchmarks import run
+from benchmarks.commands import layers
 from qubo_rounding.problem import RoundingProblem
-from qubo_rounding.problem_file import digest
-from solvers.babai import Babai
-from solvers.nearest import Stochastic
+from solvers.decoders.babai import Babai
+from solvers.sampling.nearest import Stochastic
 
 NETWORK = """
 from torch import nn
@@ -95,12 +95,12 @@ def test_problems_and_ratios_are_those_of_the_run_command(tmp_path, capsys):
     (_, babai) = json.loads(record.read_text())["results"]
     assert float(found["3"][3]) == pytest.approx(babai["ratio_to_nearest"], abs=1e-5)
     saved, whole = (RoundingProblem.load(p) for p in (folder / names[0], other))
-    assert digest(saved) == digest(whole)
+    assert saved.digest == whole.digest
     assert saved.meta == whole.meta
     # Saving is asked for anew.
     again = tmp_path / "again"
     assert command(*SMALL, *grid, *chosen, "--save-problems", again) == 0
-    assert digest(RoundingProblem.load(again / names[0])) == digest(whole)
+    assert RoundingProblem.load(again / names[0]).digest == whole.digest
 
 
 def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
@@ -138,7 +138,7 @@ def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
     whole = capsys.readouterr().out
     assert list(table(whole)[0]) == ["0", "3", "6"]
 
-    monkeypatch.setattr("qubo_rounding.layers.layer_moments", never)
+    monkeypatch.setattr("qubo_rounding.network.layers.layer_moments", never)
     assert command(*arguments) == 0
     assert capsys.readouterr().out == whole
 
@@ -211,7 +211,7 @@ def test_solvers_of_the_layers_data_are_given_it(monkeypatch):
 def test_bad_input(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     # All of it is found before weights are loaded, or downloaded.
-    monkeypatch.setattr("qubo_rounding.models.load_network", never)
+    monkeypatch.setattr("qubo_rounding.network.models.load_network", never)
     assert command("--model", "tiny:make", "--solver", "nearest", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error

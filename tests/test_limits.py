@@ -1,4 +1,4 @@
-"""How far walks are from the machine's limits, through `benchmarks.limits`."""
+"""How far walks are from the machine's limits, through `benchmarks.studies.limits`."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks import limits, rates
-from benchmarks.limits import Measured
-from qubo_rounding.grid import Grid
+from benchmarks.studies import limits, rates
+from benchmarks.studies.limits import Measured
 from qubo_rounding.problem import RoundingProblem
-from solvers.lanes import LANES
+from qubo_rounding.problem.grid import Grid
+from solvers.lattice.lanes import LANES
 
 
 @pytest.fixture(autouse=True)
@@ -106,9 +106,9 @@ def test_what_a_sweep_needs():
 
 
 def test_what_a_sweep_in_blocks_needs(monkeypatch):
-    monkeypatch.setattr("solvers.lanes.WHOLE", 256)
-    monkeypatch.setattr("solvers.lanes.BLOCK", 256)
-    monkeypatch.setattr("benchmarks.limits.BLOCK", 256)
+    monkeypatch.setattr("solvers.lattice.lanes.WHOLE", 256)
+    monkeypatch.setattr("solvers.lattice.lanes.BLOCK", 256)
+    monkeypatch.setattr("benchmarks.studies.limits.BLOCK", 256)
     one = Measured.of("300", limits.synthetic(300, 20), "pairs", 1, 1e9)
     width, blocks = len(one.lanes.H), len(one.lanes.blocks[2])
     assert width == 304

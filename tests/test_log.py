@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks.log import RunLog
+from benchmarks.harness.log import RunLog
 from solvers.errors import InputError
 
 

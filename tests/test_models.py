@@ -15,11 +15,11 @@ from PIL import Image
 from torch import nn
 
 from data import rounding_check
-from qubo_rounding import vision
-from qubo_rounding.cifar_resnet import DEPTHS, BasicBlock, CifarResNet
-from qubo_rounding.images import load_images
-from qubo_rounding.models import Network, list_models, load_network
-from qubo_rounding.preprocessing import Preprocessing
+from qubo_rounding.network import vision
+from qubo_rounding.network.cifar_resnet import DEPTHS, BasicBlock, CifarResNet
+from qubo_rounding.network.images import load_images
+from qubo_rounding.network.models import Network, list_models, load_network
+from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
 
 EMBEDDED_TOP1 = {"resnet18": 93.6, "resnet20": 96.2}

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qubo_rounding.moments import Moments
+from qubo_rounding.problem.moments import Moments
 from solvers.errors import InputError
 
 Array = NDArray[np.float64]

@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers.kernels.moves import depths, partition
-from solvers.moves import DEAD, KINDS, Vectors, flatness, short_vectors, strongest_pairs
+from solvers.lattice.moves import (
+    DEAD,
+    KINDS,
+    Vectors,
+    flatness,
+    short_vectors,
+    strongest_pairs,
+)
 from solvers.testing import example_batch
 
 DTYPES = (np.float64, np.float32)

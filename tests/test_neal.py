@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers import neal
 from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
-from solvers.neal import Neal
 from solvers.qubo import QuboBatch
+from solvers.sampling import neal
+from solvers.sampling.neal import Neal
 from solvers.testing import brute_force, example_batch, reference_energies
 
 

@@ -1,4 +1,4 @@
-"""The paper's comparisons, through `python -m benchmarks.paper`."""
+"""The paper's comparisons, through `python -m benchmarks paper`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ import re
 
 import pytest
 
-from benchmarks import paper
-from benchmarks.paper import Method
+from benchmarks.studies import paper
+from benchmarks.studies.paper import Method
 from solvers import parse_solver
 
 SHORT = {

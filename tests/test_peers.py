@@ -12,16 +12,16 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from benchmarks.peer_base import FIRST_SHARE, GROWTH, Call, Peer
-from benchmarks.peer_dense import QuboliteDescent, QuboliteSa, SimulatedBifurcation
-from benchmarks.peer_openjij import OpenJijSa, OpenJijSqa
-from benchmarks.peers import (
+from benchmarks.peers.base import FIRST_SHARE, GROWTH, Call, Peer
+from benchmarks.peers.dense import QuboliteDescent, QuboliteSa, SimulatedBifurcation
+from benchmarks.peers.dwave import (
     DwaveGreedy,
     DwavePathIntegral,
     DwaveRotor,
     DwaveSa,
     DwaveTabu,
 )
+from benchmarks.peers.openjij import OpenJijSa, OpenJijSqa
 from solvers import Budget, InputError, parse_solver
 from solvers.testing import brute_force, check_solver, example_batch, example_batches
 

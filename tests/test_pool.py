@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers import pool as module
-from solvers.pool import Pool
+from solvers.lattice import pool as module
+from solvers.lattice.pool import Pool
 from solvers.qubo import QuboBatch
 from solvers.testing import brute_force, example_batch, reference_energies
 from tests.cases import some_states

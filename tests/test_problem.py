@@ -11,10 +11,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from qubo_rounding import problem_file
-from qubo_rounding.grid import Grid
-from qubo_rounding.moments import Moments
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.moments import Moments
 from solvers import InputError
 
 ALL_STATES = {
@@ -238,7 +237,7 @@ def test_save_and_load(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"problem{suffix}"
     problem.save(path)
     again = RoundingProblem.load(path)
-    assert problem_file.digest(again) == problem_file.digest(problem)
+    assert again.digest == problem.digest
     assert again.meta == {"bits": 3, "layer": "net.conv"}
     states = rng.integers(0, 2, (3, 4), dtype=np.uint8)
     np.testing.assert_array_equal(again.local_mse(states), problem.local_mse(states))

@@ -1,4 +1,4 @@
-"""Bounds and proofs of a problem's rows, through `python -m benchmarks.proofs`."""
+"""Bounds and proofs of a problem's rows, through `python -m benchmarks proofs`."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks import proofs
-from qubo_rounding.grid import Grid
+from benchmarks.studies import proofs
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
 
 
 @pytest.fixture(scope="module")

@@ -9,10 +9,10 @@ import pytest
 
 from solvers.budget import Budget
 from solvers.errors import InputError
+from solvers.flips.qbsolv import Qbsolv
+from solvers.flips.tabu import TabuWalk
 from solvers.kernels import tabu_rounds
-from solvers.qbsolv import Qbsolv
 from solvers.qubo import QuboBatch
-from solvers.tabu import TabuWalk
 from solvers.testing import (
     brute_force,
     check_solver,
@@ -177,7 +177,7 @@ def test_threads(threads):
 def test_where_a_search_is_cut_changes_nothing(monkeypatch):
     qubo = make(4, 50, seed=8)
     one = Qbsolv(repeats=10).solve(qubo)
-    monkeypatch.setattr("solvers.qbsolv.CHUNK", 1)
+    monkeypatch.setattr("solvers.flips.qbsolv.CHUNK", 1)
     many = Qbsolv(repeats=10).solve(qubo)
     assert len(many.trace[0]) > len(one.trace[0]) + 5
     np.testing.assert_array_equal(one.states, many.states)

@@ -4,24 +4,13 @@ from __future__ import annotations
 
 import re
 import shlex
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 
-from benchmarks import (
-    ablation,
-    anytime,
-    compare,
-    instances,
-    layers,
-    limits,
-    paper,
-    proofs,
-    run,
-    speed,
-)
-from benchmarks.regression import __main__ as regression
+from benchmarks import run
+from benchmarks.__main__ import COMMANDS, STUDIES
+from benchmarks.__main__ import main as benchmarks
 from solvers import available
 
 README = (Path(__file__).resolve().parent.parent / "README.md").read_text("utf-8")
@@ -67,23 +56,17 @@ def test_the_main_job_prints_the_readmes_table(
 def test_every_option_of_the_readme_exists(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    commands = (run, compare, instances, paper, proofs, speed, anytime, layers)
-    for command in (*commands, ablation, limits, regression):
+    for command in (*COMMANDS, *STUDIES):
         with pytest.raises(SystemExit):
-            command.main(["--help"])
+            benchmarks([command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     named = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", " ".join(blocks("sh")) + README))
     assert named <= known
 
 
 def test_every_command_of_the_readme_exists() -> None:
-    named = set(re.findall(r"python -m (benchmarks\.\w+)", README))
-    assert len(named) == 11
-    for name in named:
-        module = import_module(name)
-        if hasattr(module, "__path__"):
-            module = import_module(f"{name}.__main__")
-        assert callable(module.main)
+    named = set(re.findall(r"python -m benchmarks[ .](\w+)", README))
+    assert named == COMMANDS.keys() | STUDIES.keys()
 
 
 def test_every_solver_of_the_table_exists() -> None:

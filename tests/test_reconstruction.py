@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from solvers import reconstruction
 from solvers.errors import InputError
-from solvers.relaxation import relax, typical_curvature
+from solvers.relaxations import on_layer as reconstruction
+from solvers.relaxations.adam import relax, typical_curvature
 from solvers.testing import example_batch
 from tests.cases import make
 from tests.test_relaxation import how, task

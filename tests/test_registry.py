@@ -10,12 +10,9 @@ from typing import ClassVar
 import pytest
 
 from solvers import registry
-from solvers.annealing import SimulatedAnnealing
 from solvers.base import Solver, Task
-from solvers.cem import CrossEntropy
 from solvers.errors import InputError, UnknownNameError
-from solvers.neal import Neal
-from solvers.nearest import Floor, Nearest, Stochastic
+from solvers.flips.annealing import SimulatedAnnealing
 from solvers.qubo import States
 from solvers.registry import (
     BUILT_IN,
@@ -26,6 +23,9 @@ from solvers.registry import (
     parse_solvers,
     solver_class,
 )
+from solvers.sampling.cem import CrossEntropy
+from solvers.sampling.neal import Neal
+from solvers.sampling.nearest import Floor, Nearest, Stochastic
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,7 +14,7 @@ from solvers.base import Task
 from solvers.budget import Budget, Monitor
 from solvers.kernels import relaxation as kernels
 from solvers.qubo import QuboBatch
-from solvers.relaxation import (
+from solvers.relaxations.adam import (
     Quadratic,
     Relaxation,
     origin,

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks import run
-from benchmarks.race import run_solver
+from benchmarks.harness.race import run_solver
 from benchmarks.subject import split_layer
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solution, Solver, Task, parse_solver
@@ -233,7 +233,7 @@ def test_interrupted_runs_keep_what_is_finished(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    from solvers.annealing import SimulatedAnnealing
+    from solvers.flips.annealing import SimulatedAnnealing
 
     def stop(*_: object) -> None:
         raise KeyboardInterrupt

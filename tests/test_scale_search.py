@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from qubo_rounding.grid import Encoding, Grid
+from qubo_rounding.problem.grid import Encoding, Grid
 
 Array = NDArray[np.float64]
 

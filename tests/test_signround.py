@@ -12,8 +12,8 @@ import torch
 from solvers.budget import Budget
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch
-from solvers.reconstruction import EQ_25, LayerLoss
-from solvers.signround import SignRound
+from solvers.relaxations.on_layer import EQ_25, LayerLoss
+from solvers.relaxations.signround import SignRound
 from solvers.testing import (
     brute_force,
     check_solver,

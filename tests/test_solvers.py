@@ -7,9 +7,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers.nearest import Ceil, Floor, Nearest, Stochastic
 from solvers.qubo import QuboBatch
 from solvers.registry import BUILT_IN, parse_solver, solver_class
+from solvers.sampling.nearest import Ceil, Floor, Nearest, Stochastic
 from solvers.testing import (
     brute_force,
     check_solver,

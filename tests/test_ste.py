@@ -11,10 +11,10 @@ import torch
 
 from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.hopfield import Hopfield
 from solvers.qubo import QuboBatch
-from solvers.reconstruction import EQ_25, QUADRATIC, LayerLoss
-from solvers.ste import Ste
+from solvers.relaxations.hopfield import Hopfield
+from solvers.relaxations.on_layer import EQ_25, QUADRATIC, LayerLoss
+from solvers.relaxations.ste import Ste
 from solvers.testing import check_solver, example_batch, reference_energies
 from tests.test_adaround import linear_layer, one_thread  # noqa: F401
 from tests.test_annealing import ill_conditioned

@@ -10,17 +10,17 @@ import pytest
 
 from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.files import read_qubo
+from solvers.flips.tabu import Tabu
+from solvers.io.files import read_qubo
 from solvers.kernels import tabu_rounds
 from solvers.qubo import QuboBatch
-from solvers.rows import over_rows
-from solvers.tabu import Tabu
 from solvers.testing import (
     brute_force,
     check_solver,
     example_batch,
     reference_energies,
 )
+from solvers.threads import over_rows
 from tests.cases import flip_costs, make
 
 
@@ -125,7 +125,7 @@ class TestAnswers:
         """Runs go on over the reports, whenever these are."""
         qubo = make(4, 50, seed=8)
         one = Tabu(num_sweeps=60).solve(qubo)
-        monkeypatch.setattr("solvers.tabu.CHUNK", 4 * 50 * 17)
+        monkeypatch.setattr("solvers.flips.tabu.CHUNK", 4 * 50 * 17)
         many = Tabu(num_sweeps=60).solve(qubo)
         assert len(many.trace[0]) > len(one.trace[0]) + 20
         np.testing.assert_array_equal(one.states, many.states)
@@ -167,8 +167,8 @@ class TestAnswers:
             held, stale, _, runs = per_row[-4:]
             seen.append((held.copy(), stale.copy(), runs.copy()))
 
-        monkeypatch.setattr("solvers.tabu.over_rows", watched)
-        monkeypatch.setattr("solvers.tabu.CHUNK", 4 * 20 * 20)
+        monkeypatch.setattr("solvers.flips.tabu.over_rows", watched)
+        monkeypatch.setattr("solvers.flips.tabu.CHUNK", 4 * 20 * 20)
         qubo = example_batch(4, 20, definite=False)
         Tabu(num_sweeps=2000, pool=3, subsize=0).solve(qubo)
         held, stale, runs = (np.array(each) for each in zip(*seen, strict=True))
@@ -188,8 +188,8 @@ class TestAnswers:
                 pool = states[r, : held[r]].tobytes()
                 left.setdefault(pool, set()).add(here[r].tobytes())
 
-        monkeypatch.setattr("solvers.tabu.over_rows", watched)
-        monkeypatch.setattr("solvers.tabu.CHUNK", 3 * 60 * 60)
+        monkeypatch.setattr("solvers.flips.tabu.over_rows", watched)
+        monkeypatch.setattr("solvers.flips.tabu.CHUNK", 3 * 60 * 60)
         Tabu(num_sweeps=300, pool=5).solve(example_batch(3, 60, definite=False))
         assert max(len(states) for states in left.values()) > 2
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from solvers.flips.tabu import TabuWalk, run_length
 from solvers.kernels import tabu
 from solvers.qubo import QuboBatch
-from solvers.tabu import TabuWalk, run_length
 from solvers.testing import (
     example_batch,
     reference_energies,

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from solvers.kernels import flips
-from solvers.rows import over_rows
 from solvers.testing import reference_energies
+from solvers.threads import over_rows
 from solvers.walk import Walk
 from tests.cases import DTYPES, SIZES, flip_costs, make, some_states
 

@@ -1,6 +1,6 @@
 """Kernels and solvers at fixed seeds and sweeps, against a stored baseline.
 
-    python -m benchmarks.regression
+    python -m benchmarks regression
 
 runs the suite (half a minute on one core, kernels compiled before) and says of each
 case whether it has got worse or slower: exit code 0 where none has, 1 after a

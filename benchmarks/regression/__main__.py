@@ -1,4 +1,4 @@
-"""``python -m benchmarks.regression``: see the package."""
+"""``python -m benchmarks regression``: see the package."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks import report
-from benchmarks.command import exit_code
+from benchmarks.harness import report
+from benchmarks.harness.command import exit_code
 from benchmarks.regression.baseline import (
     STORED,
     Baseline,
@@ -35,7 +35,7 @@ PASSED, FAILED = 0, 1
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; the exit code."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.regression",
+        prog="python -m benchmarks regression",
         description="Kernels and solvers against the stored baseline.",
     )
     parser.add_argument(

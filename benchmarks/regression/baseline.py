@@ -15,7 +15,7 @@ STORED = Path(__file__).with_name("baseline.json")
 # Counts of another processor, or of other versions of the libraries, may be off by this
 # share: last bits decide differently there, and one decision leads to others.
 COUNTS_ELSEWHERE = 0.1
-FORM = "a baseline of this suite; python -m benchmarks.regression --update makes one"
+FORM = "a baseline of this suite; python -m benchmarks regression --update makes one"
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ import pytest
 import scipy.linalg  # noqa: F401  (only libraries that are loaded can be limited)
 
 from benchmarks.regression import baseline, calibration
-from solvers.rows import one_blas_thread
+from solvers.threads import one_blas_thread
 
 # Rounds take about so long together, and are so many.
 SECONDS, FEWEST, MOST = 0.5, 5, 50

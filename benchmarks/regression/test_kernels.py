@@ -13,13 +13,20 @@ import pytest
 from benchmarks.regression.problems import problem
 from benchmarks.regression.tolerances import EXACT, RELAXED, SEARCH
 from solvers import QuboBatch
-from solvers.decoding import binary_targets, factorise
-from solvers.descent import DESCENTS, descend
+from solvers.decoders.factor import binary_targets, factorise
+from solvers.flips.descent import DESCENTS, descend
+from solvers.flips.tabu import (
+    PART_PATIENCE,
+    SPREAD,
+    Tabu,
+    TabuWalk,
+    run_length,
+    tenures,
+)
 from solvers.kernels import flips, relaxation, tabu_rounds
 from solvers.qubo import States
-from solvers.relaxation import Quadratic, Relaxation, padded, typical_curvature
-from solvers.relaxation import zeros_like as like
-from solvers.tabu import PART_PATIENCE, SPREAD, Tabu, TabuWalk, run_length, tenures
+from solvers.relaxations.adam import Quadratic, Relaxation, padded, typical_curvature
+from solvers.relaxations.adam import zeros_like as like
 from solvers.testing import reference_energies
 from solvers.walk import Walk
 

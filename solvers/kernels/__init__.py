@@ -11,6 +11,6 @@ Flipping i changes the energy by ``2 z_i u_i + q_i`` and costs one axpy of a row
 whatever the granularity of the scale. Energies are carried in float64.
 
 Kernels run over the rows they are given, one after the other, without the GIL; threads
-get slices of rows (`solvers.rows.over_rows`) and every row has a random stream of
+get slices of rows (`solvers.threads.over_rows`) and every row has a random stream of
 its own, so the answer cannot depend on the number of threads.
 """

@@ -89,7 +89,7 @@ def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
     """The best of each two states a and b [C, n] that a K-best search finds.
 
     What they agree about stays. The rest is decided variable after variable, the least
-    pivot last, as in `solvers.decoding`; a child is no worse than a.
+    pivot last, as in `solvers.decoders.factor`; a child is no worse than a.
 
     Parameters
     ----------

@@ -1,0 +1,225 @@
+"""Solvers side by side on QUBO files: best known values reached, gaps, seconds.
+
+    python -m benchmarks instances folder/ --best-known folder/best_known.csv
+
+Every solver gets every instance for the same seconds, on one thread, and stops when it
+reaches the best known value; kernels are compiled before. The
+table has a line for each class of instances and solver: how many of the best known
+values were reached, the gaps to them in percent (the largest and the mean), and the
+median seconds to the solver's own best, a miss counting as the whole budget. What has
+a limit of its own (sweeps, samples) often ends long before the seconds do. Solvers of
+other packages build their models within the seconds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+import re
+import statistics
+import sys
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.harness import log, report
+from benchmarks.harness.command import exit_code
+from benchmarks.harness.race import warm_up
+from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
+from solvers import read_qubo as read
+from solvers.io.files import SUFFIXES
+from solvers.testing import reference_energies
+
+SOLVERS = "descent,babai,kbest,klein,cem,hopfield,sa,qbsolv,tabu,exact,neal,dwave-tabu"
+# A value is reached when it is missed by no more than this, relatively.
+REACHED = 1e-9
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks instances",
+        description="Solvers side by side on QUBO files.",
+    )
+    parser.add_argument("files", type=Path, nargs="+", help="QUBO files, or folders")
+    parser.add_argument(
+        "--best-known",
+        type=Path,
+        metavar="CSV",
+        help="columns file and best_known_max (or best_known_min); "
+        "default: the best of the run",
+    )
+    parser.add_argument("--solver", default=SOLVERS, metavar="NAME[,NAME…]")
+    parser.add_argument("--seconds", type=float, default=1.0, help="per instance (1)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--largest", type=int, metavar="N", help="variables at most")
+    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    instances = collect(options.files, options.best_known, options.largest)
+    solvers = parse_solvers(options.solver)
+    settings = {
+        name: vars(options)[name] for name in ("seconds", "seed", "best_known")
+    } | {"command": "instances"}
+    runs = log.RunLog(options.log, settings, {"environment": report.environment(1)})
+    print(table(race(instances, solvers, options.seconds, options.seed, runs)))
+    return 0
+
+
+Instance = tuple[str, QuboBatch, float | None]
+
+
+def collect(
+    paths: Sequence[Path], best_known: Path | None, largest: int | None = None
+) -> list[Instance]:
+    """Name, minimisation and best known minimum of every instance.
+
+    Raises
+    ------
+    InputError
+        What cannot be read; no instance at all.
+    """
+    values = {} if best_known is None else _best_known(best_known)
+    files = [
+        file for path in paths for file in (_files(path) if path.is_dir() else [path])
+    ]
+    found: list[Instance] = []
+    for file in files:
+        name, value, maximise = values.get(file.name, (file.stem, None, None))
+        qubo = read(file, maximise=maximise)
+        if qubo.rows != 1:
+            raise InputError(f"{file} holds {qubo.rows} rows; an instance is one")
+        if any(name == other for other, _, _ in found):
+            raise InputError(f"two instances are called {name}: {file} is the second")
+        if largest is None or qubo.n <= largest:
+            found.append((name, qubo, value))
+    if not found:
+        raise InputError(f"no instance in {', '.join(map(str, paths))}")
+    return found
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
+
+
+def _best_known(path: Path) -> dict[str, tuple[str, float, bool]]:
+    """Name, best known minimum and whether the file maximises, by file name."""
+    try:
+        lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"cannot read {path}: {error}") from error
+    found = {}
+    for number, line in enumerate(lines, 2):
+        try:
+            maximise = bool(line.get("best_known_max"))
+            value = float(line["best_known_max" if maximise else "best_known_min"])
+            name = line.get("name") or Path(line["file"]).stem
+            found[line["file"]] = (name, -value if maximise else value, maximise)
+        except (KeyError, TypeError, ValueError) as error:
+            raise InputError(
+                f"{path}:{number}: needs file and best_known_max or best_known_min"
+            ) from error
+    return found
+
+
+def race(
+    instances: Sequence[Instance],
+    solvers: Sequence[Solver],
+    seconds: float,
+    seed: int,
+    runs: log.RunLog,
+) -> list[dict[str, Any]]:
+    """A record of every solver on every instance."""
+    records = []
+    for name, qubo, known in tqdm(instances, desc="instances", disable=None):
+        budget = Budget(seconds=seconds, target=known)
+        reasons = [solver.supports(qubo) for solver in solvers]
+        able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
+        if not able:
+            raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
+        content = hashlib.sha256(qubo.H.tobytes() + qubo.linear.tobytes()).hexdigest()
+        several = [
+            {"solver": label(solver)}
+            | runs.run(
+                f"{name} {content[:16]} {label(solver)}",
+                partial(_measure, solver, qubo, seed, budget),
+            )
+            for solver in able
+        ]
+        best = min(run["energy"] for run in several) if known is None else known
+        for run in several:
+            gap = (run["energy"] - best) / max(abs(best), 1e-300)
+            records.append(
+                run
+                | {"instance": name, "class": _class(name), "n": qubo.n}
+                | {"best_known": best, "gap": gap, "reached": gap <= REACHED}
+            )
+    return records
+
+
+def _measure(
+    solver: Solver, qubo: QuboBatch, seed: int, budget: Budget
+) -> dict[str, Any]:
+    warm_up(solver, qubo)
+    found = solver.solve(qubo, seed=seed, budget=budget)
+    seconds, best = found.trace
+    return {
+        # By the definition, whatever the solver claims.
+        "energy": float(reference_energies(qubo, found.states)[0]),
+        "budget": budget.seconds,
+        "seconds_to_best": float(seconds[int(np.argmin(best[:, 0]))]),
+        "seconds": found.seconds,
+        "status": found.status,
+    }
+
+
+def _class(name: str) -> str:
+    """``gka12d`` is of gka*d, ``bqp50-1`` of bqp50-*."""
+    return re.sub(r"(?<=-)\d+$|(?<=_)\d+$|\d+(?=[a-z]?$)", "*", name)
+
+
+def table(runs: Sequence[dict[str, Any]]) -> str:
+    """A line for each class and solver, and a summary of each solver."""
+    heading = ["class", "n", "solver", "reached", "mean gap %", "worst gap %", "s"]
+    lines = [heading]
+    solvers = list(dict.fromkeys(run["solver"] for run in runs))
+    for group in [*dict.fromkeys(run["class"] for run in runs), "all"]:
+        for who in solvers:
+            some = [
+                run
+                for run in runs
+                if run["solver"] == who and group in (run["class"], "all")
+            ]
+            if not some:
+                continue
+            sizes = [run["n"] for run in some]
+            gaps = [100 * run["gap"] for run in some]
+            times = [
+                run["seconds_to_best"] if run["reached"] else run["budget"]
+                for run in some
+            ]
+            span = f"{min(sizes)}-{max(sizes)}"
+            lines.append(
+                [
+                    group,
+                    str(sizes[0]) if len(set(sizes)) == 1 else span,
+                    who,
+                    f"{sum(run['reached'] for run in some)}/{len(some)}",
+                    f"{statistics.fmean(gaps):.4f}",
+                    f"{max(gaps):.4f}",
+                    f"{statistics.median(times):.3f}",
+                ]
+            )
+    return report.columns(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

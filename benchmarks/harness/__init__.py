@@ -1,0 +1,1 @@
+"""What commands and studies share: runs, checks, logs, tables."""

@@ -1,0 +1,183 @@
+"""dwave-samplers behind this project's protocol, to be compared with.
+
+`benchmarks.peers.openjij` and `benchmarks.peers.dense` have the other packages of the
+extra ``peers``. Not there are, of the solvers that the package index offers:
+dwave-qbsolv and MQLib, whose source distributions do not compile (the one needs a dimod
+that today's Pythons cannot build, the other lacks its headers); dwave-hybrid, which
+brings thirty packages and the client of a cloud service; pyqbpp, whose binaries come
+from elsewhere and want a licence above 100 variables. Of dwave-samplers, the solvers
+of planar models and of models of low treewidth are left out: none here is one. Its
+annealing is also built in, as ``neal``; ``dwave-sa`` fills the seconds it is given.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.peers.base import Call, Peer
+from solvers.qubo import States
+
+
+@dataclass(frozen=True, kw_only=True)
+class DwaveTabu(Peer):
+    """dwave-samplers' `TabuSampler` from the best state so far, one read per call.
+
+    Its authors' sampler looks at the clock itself, so equal seeds need not give equal
+    answers.
+
+    Parameters
+    ----------
+    milliseconds
+        Of one row, where the budget has no ``seconds``.
+    """
+
+    name: ClassVar[str] = "dwave-tabu"
+    references: ClassVar[tuple[str, ...]] = ("dwave-samplers, TabuSampler",)
+    package: ClassVar[str] = "dwave.samplers"
+    timed: ClassVar[bool] = True
+
+    milliseconds: int = 20
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.milliseconds >= 1, "milliseconds must be at least 1")
+
+    @property
+    def effort(self) -> int:
+        """One read."""
+        return 1
+
+    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+        """Until the sampler's own limit, in whole milliseconds."""
+        options: dict[str, Any] = {"timeout": self.milliseconds}
+        if math.isfinite(call.seconds):
+            options["timeout"] = max(1, int(1000 * call.seconds))
+        if math.isfinite(call.target):
+            # The sampler compares energies without the model's offset.
+            options["energy_threshold"] = call.target - float(model.offset)
+        sampler = import_module(self.package).TabuSampler()
+        start = dict(zip(model.variables, call.start.tolist(), strict=True))
+        found = sampler.sample(model, initial_states=start, seed=call.seed, **options)
+        return _best(model, found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DwaveGreedy(Peer):
+    """dwave-samplers' `SteepestDescentSampler`: from the best state, then random ones.
+
+    Parameters
+    ----------
+    num_reads
+        Descents of one row, all but the first from random states.
+    """
+
+    name: ClassVar[str] = "dwave-greedy"
+    references: ClassVar[tuple[str, ...]] = ("dwave-samplers, SteepestDescentSampler",)
+    package: ClassVar[str] = "dwave.samplers"
+
+    num_reads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.num_reads >= 1, "num_reads must be at least 1")
+
+    @property
+    def effort(self) -> int:
+        """Descents."""
+        return self.num_reads
+
+    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+        """All reads in one call."""
+        sampler = import_module(self.package).SteepestDescentSampler()
+        start = dict(zip(model.variables, call.start.tolist(), strict=True))
+        found = sampler.sample(
+            model, initial_states=start, num_reads=call.effort, seed=call.seed
+        )
+        return _best(model, found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DwaveSa(Peer):
+    """dwave-samplers' `SimulatedAnnealingSampler`, as many sweeps as fit.
+
+    Parameters
+    ----------
+    num_reads
+        Anneals of one call.
+    num_sweeps
+        Of one anneal, where the budget has no ``seconds``.
+    beta_min, beta_max
+        Inverse temperatures, in units of 1/energy; 0: the sampler's own range.
+    """
+
+    name: ClassVar[str] = "dwave-sa"
+    references: ClassVar[tuple[str, ...]] = (
+        "dwave-samplers, SimulatedAnnealingSampler",
+    )
+    package: ClassVar[str] = "dwave.samplers"
+    sampler: ClassVar[str] = "SimulatedAnnealingSampler"
+
+    num_reads: int = 1
+    num_sweeps: int = 1000
+    beta_min: float = 0.0
+    beta_max: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.num_reads >= 1, "num_reads must be at least 1")
+        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require_range(self.beta_min, self.beta_max)
+
+    @property
+    def effort(self) -> int:
+        """Sweeps."""
+        return self.num_sweeps
+
+    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+        """From random states, at the given temperatures."""
+        options: dict[str, Any] = {}
+        if self.beta_min:
+            options["beta_range"] = (self.beta_min, self.beta_max)
+        found = getattr(import_module(self.package), self.sampler)().sample(
+            model,
+            num_reads=self.num_reads,
+            num_sweeps=call.effort,
+            seed=call.seed,
+            **options,
+        )
+        return _best(model, found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DwavePathIntegral(DwaveSa):
+    """dwave-samplers' `PathIntegralAnnealingSampler`; options as of `DwaveSa`."""
+
+    name: ClassVar[str] = "dwave-path-integral"
+    references: ClassVar[tuple[str, ...]] = (
+        "dwave-samplers, PathIntegralAnnealingSampler",
+    )
+    sampler: ClassVar[str] = "PathIntegralAnnealingSampler"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DwaveRotor(DwaveSa):
+    """dwave-samplers' `RotorModelAnnealingSampler`; options as of `DwaveSa`."""
+
+    name: ClassVar[str] = "dwave-rotor"
+    references: ClassVar[tuple[str, ...]] = (
+        "dwave-samplers, RotorModelAnnealingSampler",
+    )
+    sampler: ClassVar[str] = "RotorModelAnnealingSampler"
+
+
+def _best(model: Any, found: Any) -> tuple[States, float]:
+    """The best sample in the model's order; its energy, which samplers may misstate."""
+    best = found.record.sample[found.record.energy.argmin()]
+    state = dict(zip(found.variables, best.tolist(), strict=True))
+    x = np.array([state[v] for v in model.variables], np.uint8)
+    return x, float(model.energy((x, model.variables)))

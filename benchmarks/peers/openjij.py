@@ -1,0 +1,149 @@
+"""OpenJij behind this project's protocol, to be compared with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.peers.base import Call
+from benchmarks.peers.dense import DenseModel, DensePeer
+from solvers.qubo import Float, States
+
+
+class _OpenJij(DensePeer):
+    """What OpenJij's samplers share."""
+
+    package: ClassVar[str] = "openjij"
+    sampler: ClassVar[str]
+
+    def native(self, Q: Float, c: Float) -> Any:
+        """A dense model, past the dicts of its default."""
+        make = import_module(self.package).BinaryQuadraticModel.from_numpy_matrix
+        return make(super().native(Q, c), list(range(len(c))), 0.0, "BINARY")
+
+    def reads(
+        self, model: DenseModel, call: Call, num_reads: int, **options: float
+    ) -> tuple[States, float]:
+        """The best of so many reads, each with a seed of its own.
+
+        All reads of one call of OpenJij's are the same read where a seed is given.
+        """
+        sampler = getattr(import_module(self.package), self.sampler)()
+        found = []
+        for seed in np.random.default_rng(call.seed).integers(2**31, size=num_reads):
+            with _own_numpy_state():
+                read = sampler.sample(
+                    model.native,
+                    num_sweeps=call.effort,
+                    sparse=False,
+                    seed=int(seed),
+                    **options,
+                )
+            order = np.argsort(read.variables)
+            found.append(model.best(read.record.sample[:, order], read.record.energy))
+        return min(found, key=lambda one: one[1])
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenJijSa(_OpenJij):
+    """OpenJij's `SASampler`, dense, as many sweeps as fit.
+
+    Parameters
+    ----------
+    num_reads
+        Anneals of one call.
+    num_sweeps
+        Of one anneal, where the budget has no ``seconds``.
+    beta_min, beta_max
+        Inverse temperatures, in units of 1/energy; 0: the sampler's own range.
+    """
+
+    name: ClassVar[str] = "openjij-sa"
+    references: ClassVar[tuple[str, ...]] = ("OpenJij, SASampler",)
+    sampler: ClassVar[str] = "SASampler"
+
+    num_reads: int = 1
+    num_sweeps: int = 1000
+    beta_min: float = 0.0
+    beta_max: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.num_reads >= 1, "num_reads must be at least 1")
+        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require_range(self.beta_min, self.beta_max)
+
+    @property
+    def effort(self) -> int:
+        """Sweeps."""
+        return self.num_sweeps
+
+    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+        """From random states, at the given temperatures."""
+        betas = {}
+        if self.beta_min:
+            betas["beta_min"] = self.beta_min * model.unit
+            betas["beta_max"] = self.beta_max * model.unit
+        return self.reads(model, call, self.num_reads, **betas)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OpenJijSqa(_OpenJij):
+    """OpenJij's `SQASampler`, dense, as many sweeps as fit.
+
+    Parameters
+    ----------
+    num_reads
+        Anneals of one call.
+    num_sweeps
+        Of one anneal, where the budget has no ``seconds``.
+    beta, gamma
+        Inverse temperature and transverse field, where the model's largest coefficient
+        is 1.
+    trotter
+        Copies of the state.
+    """
+
+    name: ClassVar[str] = "openjij-sqa"
+    references: ClassVar[tuple[str, ...]] = ("OpenJij, SQASampler",)
+    sampler: ClassVar[str] = "SQASampler"
+
+    num_reads: int = 1
+    num_sweeps: int = 1000
+    beta: float = 5.0
+    gamma: float = 1.0
+    trotter: int = 4
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.num_reads >= 1, "num_reads must be at least 1")
+        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require(0 < self.beta < math.inf, "beta must be positive")
+        self.require(0 < self.gamma < math.inf, "gamma must be positive")
+        self.require(self.trotter >= 1, "trotter must be at least 1")
+
+    @property
+    def effort(self) -> int:
+        """Sweeps."""
+        return self.num_sweeps
+
+    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+        """From random states, at one temperature and a falling field."""
+        field = {"beta": self.beta, "gamma": self.gamma, "trotter": self.trotter}
+        return self.reads(model, call, self.num_reads, **field)
+
+
+@contextmanager
+def _own_numpy_state() -> Iterator[None]:
+    """Undo what a package does to numpy's global random state."""
+    state = np.random.get_state(legacy=True)  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(state)  # noqa: NPY002

@@ -1,0 +1,1 @@
+"""What the project claims: one study a module."""

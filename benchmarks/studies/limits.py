@@ -1,0 +1,329 @@
+"""How far the walks of `lattice` are from the machine's limits, on one thread.
+
+    python -m benchmarks limits --sizes 147,576,1152,2304,4608
+
+For each size (or problem) the moves that are proposed and accepted per second at the
+temperatures where an anneal begins (hot) and ends (cold), and what a sweep needs by
+this model:
+
+- a test of a move of up to w variables, in all lanes, is 2 w + 6 operations a lane (and
+  3 more per term of ``v^T H v`` where the scale varies within a row);
+- a product of k rows of H with the lanes' steps is 2 k LANES operations per entry of a
+  row; a move accepted by any lane costs one with as many rows as the library's moves
+  have variables on average; beyond `WHOLE` variables that is within its block (at most
+  one per accepted move), and all variables that have moved in a block then make one
+  with the whole of H;
+- streamed are the moves, once a tile; the rows of H that are multiplied; and a tile's
+  fields, read and written once a sweep and by every product with the whole of a large
+  H. A block's own fields and its part of H stay in the nearest caches.
+
+The limits are measured in the same run: float32 products of matrices by BLAS, and
+copying as many bytes as the walks keep (H, moves, tiles), so that what fits into a
+cache is held to the rate of that cache; the copy of what fits into none is quoted
+beside. Rates and limits are the best of the repeats: others may use the machine too.
+
+``tests`` is the time of the same sweep where no move is accepted; ``products`` that of
+the products at the rate of their kernel alone (second table); what is left goes into
+finding and taking what is accepted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.harness import report
+from benchmarks.harness.command import exit_code
+from benchmarks.studies.rates import Sweep, Walks, copy_rate, gemm_rate, product_rate
+from qubo_rounding.problem import RoundingProblem
+from solvers import InputError, QuboBatch
+from solvers.kernels.lanes import WIDTHS
+from solvers.kernels.vectors import LANES
+from solvers.lattice.lanes import BLOCK, Lanes
+from solvers.lattice.moves import KINDS, Vectors, short_vectors
+from solvers.lattice.solver import COLD, MOST_MOVES, MOVES_EACH
+from solvers.threads import one_blas_thread
+
+SIZES = "147,576,1152,2304,4608"
+SMALLEST = 16
+# Correlation of neighbouring pixels in the patches that inputs are made of.
+CORRELATION = 0.95
+# Rows of H that a product takes together.
+COUNTS = (4, 16, 64)
+# Bytes that fit into no cache.
+LARGE = 1 << 29
+# Operations of a test, a lane: besides two a variable; a term of v^T H v.
+OPERATIONS, OPERATIONS_TERM = 6, 3
+TEMPERATURES = {"hot": 1.0, "cold": COLD, "still": 0.0}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks limits",
+        description="How far the walks of lattice are from the machine's limits.",
+    )
+    parser.add_argument("--sizes", default=SIZES, metavar="N,N,…", help=f"({SIZES})")
+    parser.add_argument("--problem", type=Path, nargs="+", metavar="FILE.npz")
+    parser.add_argument("--moves", default="quads", choices=KINDS, help="(quads)")
+    parser.add_argument("--rows", type=int, default=64, help="of each (64)")
+    parser.add_argument("--repeats", type=int, default=3, help="(3)")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    for name in ("rows", "repeats"):
+        if vars(options)[name] < 1:
+            raise InputError(f"--{name} must be at least 1, not {vars(options)[name]}")
+    sizes = read_sizes(options.sizes)
+    subjects: list[tuple[str, Callable[[], QuboBatch]]]
+    if options.problem:
+        subjects = [problem_file(path, options.rows) for path in options.problem]
+    else:
+        subjects = [(str(n), partial(synthetic, n, options.rows)) for n in sizes]
+    with one_blas_thread():
+        memory = max(copy_rate(LARGE) for _ in range(options.repeats))
+        block = max(product_rate(BLOCK, 4) for _ in range(options.repeats))
+        found, rates = [], [gemm_rate() for _ in range(options.repeats)]
+        for name, make in tqdm(subjects, desc="sizes", disable=None):
+            found.append(
+                Measured.of(name, make(), options.moves, options.repeats, block)
+            )
+            rates.append(gemm_rate())
+    gemm = max(rates)
+    print(
+        f"{options.rows} rows, 1 thread: {1e-9 * gemm:.1f} GFlop/s in products of "
+        f"matrices (float32), {1e-9 * memory:.1f} GB/s copied in memory"
+    )
+    print(table(found, gemm))
+    print()
+    print(kernel_table(found, gemm))
+    print()
+    for one in found:
+        print(sentence(one, gemm))
+    return 0
+
+
+def read_sizes(text: str) -> list[int]:
+    """Numbers of variables from ``147,576``."""
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise InputError(f"cannot read --sizes {text!r}; write {SIZES}") from error
+    if min(sizes) < SMALLEST:
+        raise InputError(f"--sizes must be at least {SMALLEST}, not {min(sizes)}")
+    return sizes
+
+
+def problem_file(path: Path, rows: int) -> tuple[str, Callable[[], QuboBatch]]:
+    """The name of a problem, and what makes its first rows."""
+    problem = RoundingProblem.load(path)
+    return f"{problem.n} ({path.stem})", lambda: problem.to_qubos()[0].take(slice(rows))
+
+
+def synthetic(n: int, rows: int) -> QuboBatch:
+    """Random weights of a convolution's inputs: patches of smooth images in channels.
+
+    The moment is that of first-order autoregressive images times that of channels with
+    a mean, cut to n inputs.
+    """
+    rng = np.random.default_rng(n)
+    side = 7 if n % 49 == 0 else 3
+    apart = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
+    patch = np.kron(CORRELATION**apart, CORRELATION**apart).astype(np.float32)
+    channels = -(-n // side**2)
+    samples = rng.standard_normal((channels, 2 * channels), np.float32) + 1
+    moment = samples @ samples.T / np.float32(2 * channels)
+    H = np.kron(np.maximum(moment, moment.T), patch)[:n, :n]
+    weight = rng.random((rows, n))
+    pull = (weight.astype(np.float32) @ H).astype(np.float64)
+    return QuboBatch(
+        H=H,
+        linear=-2.0 * pull,
+        offset=(pull * weight).sum(axis=1),
+        scale=np.ones((rows, 1)),
+        prior=weight,
+    )
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was found for one size; rates per second, bytes and operations per sweep.
+
+    Attributes
+    ----------
+    sweeps
+        By temperature.
+    kept
+        Bytes of H, the moves and the tiles; copied at the rate `copied`.
+    kernel
+        Rates of `add_product` by count; `block` is that of a block.
+    """
+
+    name: str
+    walks: int
+    lanes: Lanes
+    library_seconds: float
+    size: float
+    sweeps: dict[str, Sweep]
+    kept: int
+    copied: float
+    kernel: dict[int, float]
+    block: float
+
+    @classmethod
+    def of(
+        cls, name: str, qubo: QuboBatch, moves: str, repeats: int, block: float
+    ) -> Measured:
+        """Build the library, walk, and time the kernels."""
+        begun = time.perf_counter()
+        most = min(MOVES_EACH * qubo.n, MOST_MOVES)
+        library = short_vectors(qubo.H, moves, most)
+        lanes = Lanes.over(qubo, library)
+        library_seconds = time.perf_counter() - begun
+        if not lanes.count:
+            raise InputError(f"{name}: there are no moves")
+        together = Vectors.join(*library)
+        walks = Walks(lanes, together)
+        sweeps = {at: walks.time(f, repeats) for at, f in TEMPERATURES.items()}
+        tiles = walks.tiles
+        kept = sum(moves.nbytes for moves in lanes.moves)
+        kept += lanes.H.nbytes + tiles.F.nbytes + tiles.Z.nbytes + tiles.scale.nbytes
+        kernel = {
+            k: max(product_rate(len(lanes.H), k) for _ in range(repeats))
+            for k in COUNTS
+        }
+        return cls(
+            name=name,
+            walks=qubo.rows,
+            lanes=lanes,
+            library_seconds=library_seconds,
+            size=float((together.which >= 0).sum(axis=1).mean()),
+            sweeps=sweeps,
+            kept=kept,
+            copied=max(copy_rate(kept) for _ in range(repeats)),
+            kernel=kernel,
+            block=block,
+        )
+
+    @property
+    def tiles(self) -> int:
+        """Sixteen walks each."""
+        return -(-self.walks // LANES)
+
+    def tests(self) -> float:
+        """Operations of the tests of a sweep."""
+        varies = self.lanes.varies
+        each = [
+            2 * w + OPERATIONS + OPERATIONS_TERM * varies * w * (w + 1) // 2
+            for w in WIDTHS
+        ]
+        return float(self.tiles * LANES * (self.lanes.ends[-1] * each).sum())
+
+    def products(self, at: str) -> tuple[float, float]:
+        """Operations of the products of a sweep, and the seconds at their own rate."""
+        sweep, each = self.sweeps[at], 2 * LANES * len(self.lanes.H)
+        if self.lanes.blocks is None:
+            flops = each * sweep.products * self.size
+            return flops, flops / self.kernel[4]
+        near = 2 * LANES * BLOCK * sweep.accepted * self.size
+        far = each * sweep.products
+        mean = sweep.products / (self.tiles * len(self.lanes.blocks[2]))
+        like = min(COUNTS, key=lambda count: abs(np.log(max(mean, 1) / count)))
+        return near + far, near / self.block + far / self.kernel[like]
+
+    def flops(self, at: str) -> float:
+        """Operations of a sweep."""
+        return self.tests() + self.products(at)[0]
+
+    def bytes(self, at: str) -> float:
+        """Bytes streamed in a sweep."""
+        sweep, width = self.sweeps[at], len(self.lanes.H)
+        fields = 2 * 4 * LANES * width * self.tiles
+        moves = self.tiles * sum(moves.nbytes for moves in self.lanes.moves)
+        if self.lanes.blocks is None:
+            return float(fields + moves + 4 * width * sweep.products * self.size)
+        blocks = min(len(self.lanes.blocks[2]), sweep.products / self.tiles)
+        return float(fields * (1 + blocks) + moves + 4 * width * sweep.products)
+
+
+def table(found: Sequence[Measured], gemm: float) -> str:
+    """Lines for each size, hot and cold: rates, needs, and shares of the limits."""
+    heading = ["n", "moves", "at", "sweep ms", "proposed M/s", "accepted M/s"]
+    heading += ["Mflop", "MB", "GFlop/s", "of BLAS", "GB/s", "of copy"]
+    lines = [[*heading, "tests", "products"]]
+    for one in found:
+        for at in ("hot", "cold"):
+            sweep, flops, streamed = one.sweeps[at], one.flops(at), one.bytes(at)
+            proposed = one.walks * one.lanes.count / sweep.seconds
+            shares = (
+                flops / sweep.seconds / gemm,
+                streamed / sweep.seconds / one.copied,
+                one.sweeps["still"].seconds / sweep.seconds,
+                one.products(at)[1] / sweep.seconds,
+            )
+            gemm_share, copy_share, *times = (
+                f"{100 * share:.1f} %" for share in shares
+            )
+            lines.append(
+                [
+                    *(one.name, str(one.lanes.count), at, f"{1e3 * sweep.seconds:.3f}"),
+                    f"{1e-6 * proposed:.0f}",
+                    f"{1e-6 * sweep.accepted / sweep.seconds:.3f}",
+                    *(f"{1e-6 * flops:.2f}", f"{1e-6 * streamed:.2f}"),
+                    *(f"{1e-9 * flops / sweep.seconds:.1f}", gemm_share),
+                    *(f"{1e-9 * streamed / sweep.seconds:.1f}", copy_share, *times),
+                ]
+            )
+    return report.columns(lines)
+
+
+def kernel_table(found: Sequence[Measured], gemm: float) -> str:
+    """Lines for each size: what is kept, the copy's rate, and the product alone."""
+    heading = ["n", "library s", "kept MB", "copy GB/s"]
+    for count in COUNTS:
+        heading += [f"GFlop/s, {count} rows", "of BLAS"]
+    lines = [heading]
+    for one in found:
+        cells = [one.name, f"{one.library_seconds:.2f}", f"{1e-6 * one.kept:.1f}"]
+        cells.append(f"{1e-9 * one.copied:.1f}")
+        for rate in one.kernel.values():
+            cells += [f"{1e-9 * rate:.1f}", f"{100 * rate / gemm:.1f} %"]
+        lines.append(cells)
+    return report.columns(lines)
+
+
+def sentence(one: Measured, gemm: float) -> str:
+    """What the limit is."""
+    still = one.sweeps["still"].seconds
+    parts = []
+    for at in ("hot", "cold"):
+        sweep = one.sweeps[at].seconds
+        spent = {"tests of moves": still, "products": one.products(at)[1]}
+        spent["taking accepted moves"] = max(sweep - sum(spent.values()), 0.0)
+        most = max(spent, key=lambda what: spent[what])
+        arithmetic, memory = one.flops(at) / gemm, one.bytes(at) / one.copied
+        bound = "arithmetic" if arithmetic > memory else "memory"
+        parts.append(
+            f"{at}, {most}: {100 * min(spent[most] / sweep, 1):.0f} % of "
+            f"{1e3 * sweep:.3g} ms, against {1e3 * max(arithmetic, memory):.3g} ms at "
+            f"the limit of {bound}"
+        )
+    rate = 100 * one.tests() / still / gemm
+    return (
+        f"n = {one.name}: most time goes, {'; '.join(parts)}; tests run at "
+        f"{rate:.0f} % of BLAS's rate."
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

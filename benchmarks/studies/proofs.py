@@ -1,0 +1,204 @@
+"""Lower bounds of a rounding problem's rows, and how far exact search proves them.
+
+    python -m benchmarks proofs --problem FILE.npz
+
+First every row's gap ``(E - bound) / E`` between the best answer at hand and certified
+lower bounds. Then exact search: on the whole rows with ``--sizes all``, otherwise on
+the problems that the first n inputs of each row make, for growing n. One thread.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
+from itertools import compress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.commands.compare import first_rows
+from benchmarks.harness import log, report
+from benchmarks.harness.command import exit_code
+from benchmarks.harness.race import run_solver
+from qubo_rounding.problem import RoundingProblem
+from solvers import Budget, InputError, QuboBatch, parse_solvers
+from solvers.proofs import bounds
+from solvers.proofs.exact import Exact
+from solvers.qubo import Float
+
+BOUNDS: dict[str, Callable[[QuboBatch], Float]] = {
+    "diagonal split": bounds.diagonal_split,
+    "semidefinite": bounds.semidefinite,
+    "semidefinite, 16 variables enumerated": bounds.partial_enumeration,
+}
+# Errors below this share of the largest row's are rounding.
+ROUNDING = 1e-9
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks proofs",
+        description="Lower bounds, and how far exact search proves a layer's rows.",
+    )
+    parser.add_argument("--problem", type=Path, required=True, metavar="FILE.npz")
+    parser.add_argument("--saturated", choices=("fixed", "free"))
+    parser.add_argument(
+        "--rows", type=int, default=8, metavar="N", help="the first (8)"
+    )
+    parser.add_argument(
+        "--sizes",
+        default="20,30,40,50,60",
+        metavar="N,N,…|all",
+        help="inputs of a row that exact search is given (20,30,40,50,60)",
+    )
+    parser.add_argument(
+        "--seconds", type=float, default=60.0, help="of exact search, per row (60)"
+    )
+    parser.add_argument(
+        "--reference",
+        default="kbest[paths=512],tabu",
+        metavar="NAME[,NAME…]",
+        help="solvers whose best answer the bounds are compared with",
+    )
+    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    problem = RoundingProblem.load(options.problem, options.saturated)
+    problem = first_rows(problem, min(options.rows, problem.rows))
+    sizes = read_sizes(options.sizes, problem.n)
+    runs = log.RunLog(
+        options.log,
+        vars(options)
+        | {"log": None, "sizes": None}
+        | {"command": "proofs", "content": log.digest(options.problem)},
+        {"environment": report.environment(1)},
+    )
+    print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
+    energies = runs.run("reference", partial(_best, problem, options.reference))["E"]
+    lines = [["bound", "median gap", "least", "largest", "s"]]
+    # A gap to an error that is nothing but rounding says nothing.
+    noise = ROUNDING * max(energies)
+    live = [energy > noise for energy in energies]
+    for name, bound in tqdm(BOUNDS.items(), desc="bounds", disable=None):
+        run = runs.run(f"bound {name}", partial(_bound, problem, bound))
+        pairs = zip(run["bounds"], energies, strict=True)
+        gaps = [1 - b / E for b, E in compress(pairs, live) if b is not None]
+        figures = (statistics.median(gaps), min(gaps), max(gaps)) if gaps else ()
+        cells = [f"{figure:.4f}" for figure in figures] or ["-"] * 3
+        lines.append([name, *cells, f"{run['seconds']:.2f}"])
+    if not all(live):
+        print(f"{live.count(False)} rows with no error but rounding have no gap")
+    print(report.columns(lines))
+    heading = ["exact, n", "proved", "median s of them", "largest gap of the others"]
+    lines = [heading]
+    plan = [(n, r) for n in sizes for r in range(problem.rows)]
+    found: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
+    for n, r in tqdm(plan, desc="exact", disable=None):
+        prove = partial(_prove, problem, n, r, options.seconds)
+        found[n].append(runs.run(f"exact n {n} row {r}", prove))
+    for n, rows in found.items():
+        proved = [run["seconds"] for run in rows if run["proved"]]
+        others = [run["gap"] for run in rows if not run["proved"]]
+        widest = "-" if None in others or not others else f"{max(others):.4f}"
+        lines.append(
+            [
+                str(n),
+                f"{len(proved)}/{len(rows)}",
+                f"{statistics.median(proved):.3f}" if proved else "-",
+                widest,
+            ]
+        )
+    print(f"\n{report.columns(lines)}")
+    return 0
+
+
+def read_sizes(text: str, n: int) -> list[int]:
+    """Numbers of inputs from 1 to n; ``all`` is n.
+
+    Raises
+    ------
+    InputError
+        Anything else.
+    """
+    if text == "all":
+        return [n]
+    try:
+        sizes = [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"--sizes takes numbers or all, not {text!r}") from None
+    if not all(1 <= size <= n for size in sizes):
+        raise InputError(f"--sizes must lie in 1 to {n}, not {text}")
+    return sizes
+
+
+def first_inputs(problem: RoundingProblem, n: int) -> RoundingProblem:
+    """The problem that the first n inputs of each row make."""
+    lo, hi = (
+        np.broadcast_to(b, problem.weight.shape) for b in (problem.lo, problem.hi)
+    )
+    return replace(
+        problem,
+        weight=problem.weight[:, :n],
+        scale=problem.scale[:, :n],
+        lo=lo[:, :n],
+        hi=hi[:, :n],
+        moment=problem.moment[:n, :n],
+        gradient=None if problem.gradient is None else problem.gradient[:, :n],
+    )
+
+
+def _best(problem: RoundingProblem, names: str) -> dict[str, Any]:
+    solvers = parse_solvers(names)
+    found = [run_solver(solver, problem, 0, Budget())[0] for solver in solvers]
+    each = [problem.local_mse(states) for states in found]
+    return {"E": np.min(each, axis=0).tolist()}
+
+
+def _bound(
+    problem: RoundingProblem, bound: Callable[[QuboBatch], Float]
+) -> dict[str, Any]:
+    (qubo,) = problem.to_qubos()
+    begun = time.perf_counter()
+    values = bound(qubo)
+    return {
+        "bounds": [_finite(b) for b in values],
+        "seconds": time.perf_counter() - begun,
+    }
+
+
+def _prove(
+    problem: RoundingProblem, n: int, row: int, seconds: float
+) -> dict[str, Any]:
+    (qubo,) = first_inputs(problem, n).to_qubos()
+    # Time alone ends a proof here.
+    one, solver = qubo.take([row]), Exact(million_nodes=10**6)
+    # Compiles.
+    solver.solve(one, budget=Budget(sweeps=1, seconds=seconds))
+    found = solver.solve(one, budget=Budget(seconds=seconds))
+    return {
+        "energy": float(found.energies[0]),
+        "proved": bool(found.info["proved"][0]),
+        "gap": _finite(found.info["gap"][0]),
+        "nodes": int(found.info["nodes"][0]),
+        "seconds": found.seconds,
+    }
+
+
+def _finite(value: float) -> float | None:
+    """A number that JSON knows; None where there is no bound."""
+    return float(value) if np.isfinite(value) else None
+
+
+if __name__ == "__main__":
+    sys.exit(main())

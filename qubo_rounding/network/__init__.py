@@ -1,0 +1,1 @@
+"""From networks and images to rounding problems, and back to accuracies; all torch."""

@@ -1,0 +1,134 @@
+"""Scores that share no code with the solvers: local errors and accuracies."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.stats
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from qubo_rounding.network.images import Images
+from qubo_rounding.network.layers import find_layer, set_weight_rows
+from solvers.errors import InputError
+
+Array = NDArray[np.float64]
+# Images below which a bootstrap says nothing.
+FEWEST = 30
+
+
+def output_mse(weight: ArrayLike, rounded: ArrayLike, moment: ArrayLike) -> Array:
+    """Mean squared change of each output row, ``E[(w.x - ŵ.x)²]``, in float64.
+
+    Parameters
+    ----------
+    weight, rounded
+        ``[R, n]``.
+    moment
+        ``[n, n]`` or, for G equal blocks of rows, ``[G, n, n]``: E[x xᵀ], undamped.
+
+    Returns
+    -------
+    ``float64[R]``.
+    """
+    error = np.asarray(rounded, np.float64) - np.asarray(weight, np.float64)
+    H = np.asarray(moment, np.float64)
+    H = H[None] if H.ndim == 2 else H
+    grouped = error.reshape(len(H), -1, H.shape[-1])
+    mse: Array = np.einsum("gri,gri->gr", grouped @ H, grouped)
+    return mse.ravel()
+
+
+def sqnr_db(weight: ArrayLike, rounded: ArrayLike, moment: ArrayLike) -> float:
+    """Signal to quantization noise of the layer's output, in decibels.
+
+    ``10 log10(E[|W x|²] / E[|W x - Ŵ x|²])``, without the bias; inf if nothing changed.
+    """
+    zero = np.zeros(np.shape(weight))
+    signal = output_mse(weight, zero, moment).sum()
+    noise = output_mse(weight, rounded, moment).sum()
+    return float(10 * np.log10(signal / noise)) if noise > 0 else float("inf")
+
+
+def with_weights(network: nn.Module, layer: str, rows: Array) -> nn.Module:
+    """A copy of the network whose layer has the given weight rows ``[R, n]``."""
+    changed = copy.deepcopy(network)
+    set_weight_rows(find_layer(changed, layer), rows)
+    return changed
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions:
+    """The most likely classes of each image.
+
+    Attributes
+    ----------
+    top5 : int64 [N, min(5, classes)]
+        Most likely first.
+    """
+
+    top5: NDArray[np.int64]
+
+    def correct(self, labels: Tensor, k: int = 1) -> NDArray[np.bool_]:
+        """Whether each image's label is among its first k classes, ``[N]``."""
+        hits = np.equal(self.top5[:, :k], labels.numpy()[:, None])
+        return np.asarray(hits.any(axis=1))
+
+    def agrees(self, other: Predictions) -> NDArray[np.bool_]:
+        """Whether both put the same class first, ``[N]``."""
+        return np.equal(self.top5[:, 0], other.top5[:, 0])
+
+
+def predict(
+    network: nn.Module, images: Images, batch: int = 32, description: str = ""
+) -> Predictions:
+    """Run the network on all images, with a progress bar on a terminal.
+
+    Raises
+    ------
+    InputError
+        Outputs that are not finite logits ``[N, classes]``.
+    """
+    found = []
+    batches = tqdm(
+        images.batches(batch),
+        total=-(-len(images) // batch),
+        desc=description,
+        leave=False,
+        disable=None,
+    )
+    with torch.inference_mode():
+        for x in batches:
+            logits = network(
+                x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
+            )
+            if not isinstance(logits, Tensor) or logits.ndim != 2:
+                raise InputError("the network must give logits [images, classes]")
+            if not torch.isfinite(logits).all():
+                raise InputError("the network's outputs hold NaN or inf")
+            found.append(logits.topk(min(5, logits.shape[1])).indices)
+    return Predictions(torch.cat(found).numpy())
+
+
+def paired_interval(
+    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0
+) -> tuple[float, float] | None:
+    """95 % bootstrap interval of mean(a) - mean(b) over the same images.
+
+    None where there are too few images, or no differences among them, to tell.
+    """
+    difference = a.astype(np.float64) - b
+    if len(difference) < FEWEST or (difference == difference[0]).all():
+        return None
+    interval = scipy.stats.bootstrap(
+        (difference,),
+        np.mean,
+        method="percentile",
+        n_resamples=2000,
+        rng=np.random.default_rng(seed),
+    ).confidence_interval
+    return float(interval.low), float(interval.high)

@@ -1,0 +1,156 @@
+"""A folder of images in one folder per class: listing, checking, labelling."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import struct
+import sys
+import zlib
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from qubo_rounding.network.paths import data_path
+from solvers.errors import InputError
+
+SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
+# What Pillow's decoders raise on broken files.
+DECODE_ERRORS = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    EOFError,
+    struct.error,
+    zlib.error,
+    Image.DecompressionBombError,
+)
+_UNREADABLE_SHARE = 0.01
+_CIFAR10 = [
+    *("airplane", "automobile", "bird", "cat", "deer"),
+    *("dog", "frog", "horse", "ship", "truck"),
+]
+_DIGITS = [str(digit) for digit in range(10)]
+
+
+class ImageFolder:
+    """Image files below one folder per class, in an order that mixes the classes.
+
+    Parameters
+    ----------
+    directory
+        Holds the class folders; images may lie deeper inside them.
+
+    Attributes
+    ----------
+    classes
+        Names of the class folders that hold images, sorted.
+    label_space
+        ``"imagenet"`` if all are WordNet ids, ``"cifar10"`` or ``"digits"`` by their
+        names, else ``"classes"``.
+
+    Raises
+    ------
+    InputError
+        No images, or WordNet ids mixed with other names.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        files = [
+            path
+            for path in directory.glob("*/**/*")
+            if path.suffix.lower() in SUFFIXES and path.is_file()
+        ]
+        if not files:
+            raise InputError(
+                f"{directory} holds no images: expected one folder per class with "
+                f"{', '.join(SUFFIXES)} files in it"
+            )
+        self.classes = sorted({self._class(path) for path in files})
+        self.label_space = _label_space(self.classes, directory)
+        # By a hash of the path: fixed, and unlike the names it mixes the classes.
+        self._files = sorted(files, key=lambda path: _sha256(self._relative(path)))
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self.directory).as_posix()
+
+    def _class(self, path: Path) -> str:
+        return path.relative_to(self.directory).parts[0]
+
+    def readable(self, wanted: int | None) -> tuple[list[Path], int]:
+        """First `wanted` files that decode (None: all), and how many did not.
+
+        The files are decoded here and once more when they are used: one found bad
+        only then would shift the labels of all that follow. JPEGs are decoded at an
+        eighth of their size, which reads all their bytes in a third of the time.
+
+        Raises
+        ------
+        InputError
+            More than 1 % of the files looked at are unreadable.
+        """
+        good: list[Path] = []
+        bad: list[Path] = []
+        with tqdm(self._files, desc="checking images", disable=None) as progress:
+            for path in progress:
+                (good if _decodes(path) else bad).append(path)
+                if len(good) == wanted:
+                    break
+        examined = len(good) + len(bad)
+        if not bad:
+            return good, 0
+        found = f"{len(bad)} of {examined} images, {bad[0].name} for one"
+        if len(bad) > _UNREADABLE_SHARE * examined:
+            raise InputError(
+                f"{self.directory}: cannot read {found}; at most 1 % may be bad"
+            )
+        print(f"WARNING: {self.directory}: skipped {found}", file=sys.stderr)
+        return good, len(bad)
+
+    def labels(self, paths: list[Path]) -> list[int]:
+        """Class index of each file: ImageNet's, or the place among `classes`."""
+        names = imagenet_wnids() if self.label_space == "imagenet" else self.classes
+        index = {name: k for k, name in enumerate(names)}
+        return [index[self._class(path)] for path in paths]
+
+    def digest(self, paths: list[Path]) -> str:
+        """SHA-256 (hex) over relative path and size in bytes of each file, in order."""
+        return _sha256(
+            "".join(f"{self._relative(p)}\0{p.stat().st_size}\n" for p in paths)
+        )
+
+
+def imagenet_wnids() -> list[str]:
+    """WordNet ids of the 1000 ImageNet classes in order of their index."""
+    return data_path("imagenet_wnids.txt").read_text().split()
+
+
+def _label_space(classes: list[str], directory: Path) -> str:
+    wnids = [name for name in classes if re.fullmatch(r"n\d{8}", name)]
+    if not wnids:
+        named = {tuple(_CIFAR10): "cifar10", tuple(_DIGITS): "digits"}
+        return named.get(tuple(classes), "classes")
+    strangers = sorted(set(classes) - set(imagenet_wnids()))
+    if strangers:
+        raise InputError(
+            f"{directory}: {len(strangers)} class folders are no ImageNet classes, "
+            f"{strangers[0]} for one, while others are"
+        )
+    return "imagenet"
+
+
+def _decodes(path: Path) -> bool:
+    try:
+        with Image.open(path) as image:
+            image.draft("RGB", (image.width // 8, image.height // 8))
+            image.load()
+    except DECODE_ERRORS:
+        return False
+    return True
+
+
+def _sha256(text: str) -> str:
+    # File names may hold bytes that are no valid text.
+    return hashlib.sha256(text.encode(errors="surrogateescape")).hexdigest()

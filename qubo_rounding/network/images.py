@@ -1,0 +1,222 @@
+"""Images for calibration and evaluation: a folder's, or the embedded ones."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from qubo_rounding.network.image_folder import DECODE_ERRORS, ImageFolder
+from qubo_rounding.network.models import Network
+from qubo_rounding.network.paths import data_path
+from qubo_rounding.network.preprocessing import Preprocessing
+from solvers.errors import InputError
+
+_EMBEDDED_SIDE = 64  # of one image on the sheets in digits.npz
+
+
+@dataclass(frozen=True)
+class Images:
+    """A sequence of images, decoded and preprocessed batch by batch.
+
+    Attributes
+    ----------
+    name
+        Where they come from: the folder as given, or ``"embedded"``.
+    digest
+        SHA-256 (hex) over the images in order: of a folder's, the relative path and
+        the size in bytes of each file; of embedded ones, the pixels.
+    labels
+        int64 ``[N]``, or None where they do not fit the network.
+    skipped
+        Files that could not be decoded and were left out.
+    """
+
+    name: str
+    digest: str
+    labels: Tensor | None = field(repr=False)
+    skipped: int
+    preprocessing: Preprocessing = field(repr=False)
+    _items: Sequence[Path] | NDArray[np.uint8] = field(repr=False)
+
+    def __len__(self) -> int:
+        return len(self._items)
+
+    def batches(self, size: int) -> Iterator[Tensor]:
+        """Yield float32 ``[B, 3, crop, crop]``, ``B <= size``, in order of `labels`.
+
+        Raises
+        ------
+        InputError
+            A file has become unreadable since it was checked.
+        """
+        for start in range(0, len(self), size):
+            items = self._items[start : start + size]
+            yield torch.stack([self._decode(item) for item in items])
+
+    def _decode(self, item: Path | NDArray[np.uint8]) -> Tensor:
+        if not isinstance(item, Path):
+            return self.preprocessing(Image.fromarray(item))
+        try:
+            with Image.open(item) as image:
+                return self.preprocessing(image)
+        except DECODE_ERRORS as error:
+            raise InputError(f"image {item} can no longer be read ({error})") from error
+
+
+def load_images(
+    directory: Path | None,
+    network: Network,
+    calibration: int,
+    evaluation: int | None = None,
+) -> tuple[Images, Images]:
+    """Images for calibration and others for evaluation; the two never overlap.
+
+    Parameters
+    ----------
+    directory
+        One folder per class with images in it, or ``train`` and ``test`` (or ``val``)
+        with such folders: calibration then comes from the one, evaluation from the
+        other. A single set is split by the hash of the relative paths, so the split
+        depends on no seed. Class folders named by WordNet ids are ImageNet's classes;
+        any others are numbered in sorted order. None: the embedded images.
+    network
+        Decides about preprocessing and whether the labels fit.
+    calibration
+        Number of calibration images.
+    evaluation
+        Number of evaluation images; None takes all the others.
+
+    Returns
+    -------
+    calibration, evaluation
+        Neither is empty.
+
+    Raises
+    ------
+    InputError
+        No images, fewer than asked, more than 1 % of them unreadable, or labels that
+        contradict the network's.
+    """
+    for name, count in (("calibration", calibration), ("evaluation", evaluation)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} images: {count} asked for, need at least 1")
+    if directory is None:
+        return _embedded(network, calibration, evaluation)
+    if not directory.is_dir():
+        raise InputError(f"images folder {directory} does not exist")
+    for held_out in (directory / "test", directory / "val"):
+        if (directory / "train").is_dir() and held_out.is_dir():
+            folders = ImageFolder(directory / "train"), ImageFolder(held_out)
+            _refuse_different_classes(*folders)
+            return (
+                _take(folders[0], network, calibration),
+                _take(folders[1], network, evaluation),
+            )
+    return _split(ImageFolder(directory), network, calibration, evaluation)
+
+
+def _split(
+    folder: ImageFolder, network: Network, calibration: int, evaluation: int | None
+) -> tuple[Images, Images]:
+    wanted = None if evaluation is None else calibration + evaluation
+    paths, skipped = folder.readable(wanted)
+    if len(paths) < (wanted or calibration + 1):
+        rest = "at least 1" if evaluation is None else str(evaluation)
+        raise InputError(
+            f"{folder.directory} has {len(paths)} readable images: too few for "
+            f"{calibration} calibration and {rest} evaluation images"
+        )
+    return (
+        _images(folder, network, paths[:calibration], skipped),
+        _images(folder, network, paths[calibration:], skipped),
+    )
+
+
+def _take(folder: ImageFolder, network: Network, count: int | None) -> Images:
+    paths, skipped = folder.readable(count)
+    if len(paths) < (count or 1):
+        raise InputError(
+            f"{folder.directory} has {len(paths)} readable images: too few for {count}"
+        )
+    return _images(folder, network, paths, skipped)
+
+
+def _refuse_different_classes(train: ImageFolder, held_out: ImageFolder) -> None:
+    """Sorted positions mean the same classes only if the names are the same."""
+    different = sorted(set(train.classes) ^ set(held_out.classes))
+    if different and not train.label_space == held_out.label_space == "imagenet":
+        raise InputError(
+            f"{train.directory} and {held_out.directory} have different class "
+            f"folders: {different[0]} is only in one of them"
+        )
+
+
+def _images(
+    folder: ImageFolder, network: Network, paths: list[Path], skipped: int
+) -> Images:
+    fit = _labels_fit(network, folder.label_space, len(folder.classes))
+    return Images(
+        name=str(folder.directory),
+        digest=folder.digest(paths),
+        labels=torch.tensor(folder.labels(paths)) if fit else None,
+        skipped=skipped,
+        preprocessing=network.preprocessing,
+        _items=paths,
+    )
+
+
+def _labels_fit(network: Network, space: str, classes: int) -> bool:
+    """Whether a folder's class indices are the network's.
+
+    Known label spaces must agree; where one side has mere numbers of classes,
+    these must, and sorted folder names are trusted to be in the network's order.
+    """
+    if network.labels == "digits" and space in ("imagenet", "cifar10"):
+        raise InputError(
+            f"the weights of {network.name} know digits and the images are {space}'s: "
+            "give the weights of a network trained on such images, or leave them out"
+        )
+    if space == network.labels != "classes":
+        return True
+    named = "imagenet" in (space, network.labels) or network.labels == "digits"
+    return not named and classes == network.classes
+
+
+def _embedded(
+    network: Network, calibration: int, evaluation: int | None
+) -> tuple[Images, Images]:
+    return (
+        _embedded_set("calibration", network, calibration),
+        _embedded_set("evaluation", network, evaluation),
+    )
+
+
+def _embedded_set(name: str, network: Network, count: int | None) -> Images:
+    with np.load(data_path("digits.npz")) as file:
+        labels = torch.from_numpy(file[f"{name}_labels"].astype(np.int64))
+        sheet = np.array(Image.open(io.BytesIO(file[f"{name}_sheet"].tobytes())))
+    if len(labels) < (count or 1):
+        raise InputError(
+            f"{count} {name} images asked for: there are {len(labels)} embedded"
+        )
+    rows, columns = (length // _EMBEDDED_SIDE for length in sheet.shape[:2])
+    cells = sheet.reshape(rows, _EMBEDDED_SIDE, columns, _EMBEDDED_SIDE, 3)
+    pixels = cells.swapaxes(1, 2).reshape(-1, _EMBEDDED_SIDE, _EMBEDDED_SIDE, 3)
+    pixels = np.ascontiguousarray(pixels[: len(labels)][:count])
+    return Images(
+        name="embedded",
+        digest=hashlib.sha256(pixels.tobytes()).hexdigest(),
+        labels=labels[:count] if network.labels == "digits" else None,
+        skipped=0,
+        preprocessing=network.preprocessing,
+        _items=pixels,
+    )

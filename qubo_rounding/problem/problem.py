@@ -1,0 +1,400 @@
+"""`RoundingProblem`: weights on a grid and a quadratic error, as binary models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from qubo_rounding.problem import file
+from qubo_rounding.problem.grid import Encoding, Grid
+from qubo_rounding.problem.moments import Moments
+from solvers.checks import finite, require_semidefinite
+from solvers.errors import InputError
+from solvers.qubo import QuboBatch
+
+Array = NDArray[np.float64]
+States = NDArray[np.uint8]
+
+# Squares of larger numbers leave the range of float64.
+LARGEST = 1e100
+
+
+@dataclass(frozen=True, eq=False)
+class RoundingProblem:
+    """Round every weight to the grid point below (0) or above (1) it.
+
+    With the error ``D = s (base + x) - w`` of a row, minimise
+
+        E(x) = D^T M D + g.D + k
+
+    which for M = E[x x^T] and nothing else is the mean squared error that rounding adds
+    to the row's output (AdaRound, Nagel et al. 2020, eq. 19-20).
+
+    Parameters
+    ----------
+    weight : float64 [R, n]
+    scale : float64 [R, 1] or [R, n]
+        Grid step; also accepted as one number.
+    lo, hi : int32, broadcastable to [R, n]
+        The grid is ``scale * q`` for the integers q from lo to hi.
+    moment : float64
+        M: ``[n, n]`` for all rows; ``[G, n, n]`` where each of G equal blocks of rows
+        has one of its own (grouped convolutions; G = R for a Hessian block per row); or
+        ``[R n, R n]`` for the whole layer. Symmetric, positive semi-definite, undamped.
+    gradient : float64 [R, n], optional
+        g.
+    constant : float64 [R], optional
+        k.
+    saturated
+        ``"fixed"``: a weight outside [lo, hi] is fixed to the outermost grid point, as
+        the floor and the ceiling of the paper's eq. (9)-(10) coincide there.
+        ``"free"``: it chooses between the two outermost. A weight exactly on the grid
+        may move up in both, as in AIMET and BRECQ (the paper would fix it).
+    meta
+        Whatever should travel with the problem and is JSON.
+
+    Raises
+    ------
+    InputError
+        NaN or inf, shapes that do not fit, no rows, an asymmetric or indefinite M.
+    """
+
+    weight: Array
+    scale: Array
+    lo: NDArray[np.int32]
+    hi: NDArray[np.int32]
+    moment: Array
+    gradient: Array | None = None
+    constant: Array | None = None
+    saturated: str = "fixed"
+    meta: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        weight = finite("weight", self.weight)
+        if weight.ndim != 2 or weight.size == 0:
+            raise InputError(
+                f"weight must be a non-empty [rows, n] matrix, not {weight.shape}"
+            )
+        rows, n = weight.shape
+        scale = finite("scale", self.scale)
+        if scale.ndim == 0:
+            scale = np.full((rows, 1), scale)
+        if scale.shape not in ((rows, 1), (rows, n)):
+            raise InputError(
+                f"scale must have shape {(rows, 1)} or {(rows, n)}, not {scale.shape}"
+            )
+        if not (scale > 0).all():
+            raise InputError(f"scale must be positive; its minimum is {scale.min()}")
+        if max(np.abs(weight).max(), scale.max(), 1 / scale.min()) > LARGEST:
+            raise InputError("weight and scale must lie within 1e±100 in size")
+        lo, hi = (np.asarray(a, np.int32) for a in (self.lo, self.hi))
+        for name, bound in (("lo", lo), ("hi", hi)):
+            try:
+                np.broadcast_to(bound, weight.shape)
+            except ValueError as error:
+                raise InputError(
+                    f"{name} of shape {bound.shape} does not fit weight {weight.shape}"
+                ) from error
+        if not (lo < hi).all():
+            raise InputError("lo must be below hi everywhere")
+        moment = finite("moment", self.moment)
+        if moment.shape not in ((n, n), (rows * n, rows * n)) and not (
+            moment.ndim == 3
+            and moment.shape[1:] == (n, n)
+            and len(moment) > 0
+            and rows % len(moment) == 0
+        ):
+            raise InputError(
+                f"moment must have shape {(n, n)}, (G, {n}, {n}) with G dividing the "
+                f"{rows} rows, or {(rows * n, rows * n)}; not {moment.shape}"
+            )
+        for block in moment.reshape(-1, *moment.shape[-2:]):
+            require_semidefinite("moment", block)
+        clean: dict[str, NDArray[Any]] = {
+            "weight": weight,
+            "scale": scale,
+            "lo": lo,
+            "hi": hi,
+            "moment": moment,
+        }
+        for name, shape in (("gradient", weight.shape), ("constant", (rows,))):
+            if (given := getattr(self, name)) is not None:
+                clean[name] = finite(name, given)
+                if clean[name].shape != shape:
+                    raise InputError(
+                        f"{name} must have shape {shape}, not {clean[name].shape}"
+                    )
+        if self.saturated not in ("fixed", "free"):
+            raise InputError(f"saturated must be fixed or free, not {self.saturated!r}")
+        for name, value in clean.items():
+            object.__setattr__(self, name, value)
+
+    @classmethod
+    def on_grid(
+        cls,
+        weight: ArrayLike,
+        grid: Grid,
+        moment: ArrayLike,
+        *,
+        gradient: ArrayLike | None = None,
+        constant: ArrayLike | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundingProblem:
+        """Fit `grid` to the weights and their inputs' second moment, and pose E."""
+        weight, moment = finite("weight", weight), finite("moment", moment)
+        encoding = grid.fit(weight, moment)
+        return cls._on(weight, grid, encoding, moment, gradient, constant, meta)
+
+    @classmethod
+    def _on(
+        cls,
+        weight: Array,
+        grid: Grid,
+        encoding: Encoding,
+        moment: Array,
+        gradient: ArrayLike | None,
+        constant: ArrayLike | None,
+        meta: Mapping[str, Any] | None,
+    ) -> RoundingProblem:
+        return cls(
+            weight=weight,
+            scale=encoding.scale,
+            lo=encoding.lo,
+            hi=encoding.hi,
+            moment=moment,
+            gradient=None if gradient is None else finite("gradient", gradient),
+            constant=None if constant is None else finite("constant", constant),
+            saturated=grid.saturated,
+            meta={"bits": grid.bits, **(meta or {})},
+        )
+
+    @classmethod
+    def from_moments(
+        cls,
+        weight: ArrayLike,
+        grid: Grid,
+        moments: Moments,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundingProblem:
+        """From a layer's input moments; with cross moments, for asymmetric inputs.
+
+        Where the network before the layer is quantized already, the layer sees x̂ and
+        should still give ``w.x``:
+
+            E[(w.x - ŵ.x̂)²] = ŵ Ĥ ŵ - 2 w C ŵ + w S w,
+            Ĥ = E[x̂x̂ᵀ], C = E[xx̂ᵀ], S = E[xxᵀ]
+
+        (the symmetric part of AdaRound's eq. 25). In D = ŵ - w only the linear term and
+        the constant change: ``g = 2 w (Ĥ - C)``, ``k = w (Ĥ - C - Cᵀ + S) w``.
+        """
+        w = np.asarray(weight, np.float64)
+        H, C, S = moments.second_moment, moments.cross, moments.reference
+        gradient = constant = None
+        if C is not None and S is not None:
+            groups = w.reshape(len(H), -1, w.shape[1])
+            gradient = 2 * (groups @ (H - C)).reshape(w.shape)
+            mismatch = H - C - C.transpose(0, 2, 1) + S
+            constant = np.einsum("gri,gri->gr", groups @ mismatch, groups).ravel()
+        return cls.on_grid(
+            w,
+            grid,
+            H[0] if len(H) == 1 else H,
+            gradient=gradient,
+            constant=constant,
+            meta={"count": moments.count, **(meta or {})},
+        )
+
+    @classmethod
+    def from_hessian(
+        cls,
+        weight: ArrayLike,
+        grid: Grid,
+        hessian: ArrayLike,
+        gradient: ArrayLike | None = None,
+        second_moment: ArrayLike | None = None,
+        meta: Mapping[str, Any] | None = None,
+    ) -> RoundingProblem:
+        """Second-order change of the task loss, ``g.D + D^T H D / 2`` (eq. 12-13).
+
+        Parameters
+        ----------
+        hessian
+            ``[R, n, n]``, a block per row, or ``[R n, R n]``, the whole layer.
+        gradient
+            ``[R, n]``; zero at a trained network.
+        second_moment
+            Of the inputs, for a grid whose scale is by output MSE.
+        """
+        weight, hessian = finite("weight", weight), finite("hessian", hessian)
+        inputs = None if second_moment is None else finite("moment", second_moment)
+        encoding = grid.fit(weight, inputs)
+        return cls._on(weight, grid, encoding, hessian / 2, gradient, None, meta)
+
+    @property
+    def rows(self) -> int:
+        """Number of rows R."""
+        return len(self.weight)
+
+    @property
+    def n(self) -> int:
+        """Number of weights of a row."""
+        return int(self.weight.shape[1])
+
+    @cached_property
+    def base(self) -> NDArray[np.int32]:
+        """Lower grid index [R, n], at most hi - 1: base + 1 is on the grid too."""
+        below = np.floor(self.weight / self.scale)
+        return np.clip(below, self.lo, self.hi - 1).astype(np.int32)
+
+    @cached_property
+    def fixed(self) -> NDArray[np.int8] | None:
+        """-1 where a weight may choose, else its state [R, n]; None if all may."""
+        if self.saturated == "free":
+            return None
+        position = self.weight / self.scale
+        fixed = np.full(self.weight.shape, -1, np.int8)
+        fixed[position < self.lo] = 0
+        fixed[position >= self.hi] = 1
+        return fixed if (fixed >= 0).any() else None
+
+    @property
+    def blocks(self) -> Array:
+        """M as blocks [B, m, m]; block b serves ``weight.reshape(B, -1, m)[b]``."""
+        return self.moment.reshape(-1, *self.moment.shape[-2:])
+
+    def to_qubos(self) -> list[QuboBatch]:
+        """One batch per block of M; `join` puts their states together again."""
+        blocks = self.blocks
+        count, m = len(blocks), blocks.shape[-1]
+        whole = m != self.n
+        scale = np.broadcast_to(self.scale, self.weight.shape) if whole else self.scale
+        scales = scale.reshape(count, -1, 1 if scale.shape[1] == 1 else m)
+        # The error of rounding everything down is -y.
+        y = (self.weight - self.scale * self.base).reshape(count, -1, m)
+        prior = np.clip(y / scales, 0.0, 1.0)
+        g = None if self.gradient is None else self.gradient.reshape(count, -1, m)
+        k = np.zeros(self.rows) if self.constant is None else self.constant
+        # A layer taken as one row adds up the constants of its rows.
+        offsets = k.reshape(*y.shape[:2], -1).sum(axis=2)
+        fixed = None if self.fixed is None else self.fixed.reshape(y.shape)
+        levels = np.stack([self.lo - self.base, self.hi - self.base])
+        qubos = []
+        for b, M in enumerate(blocks):
+            pull = y[b] @ M
+            slope = -2 * pull if g is None else g[b] - 2 * pull
+            bend = pull if g is None else pull - g[b]
+            qubos.append(
+                QuboBatch(
+                    H=M,
+                    linear=scales[b] * slope,
+                    offset=offsets[b] + np.einsum("ri,ri->r", bend, y[b]),
+                    scale=scales[b],
+                    prior=prior[b],
+                    fixed=None if fixed is None else fixed[b],
+                    levels=levels.reshape(2, *y.shape)[:, b],
+                )
+            )
+        return qubos
+
+    def join(self, states: Sequence[States]) -> States:
+        """States [R, n] from those of the batches of `to_qubos`, in their order."""
+        return np.concatenate([s.ravel() for s in states]).reshape(self.weight.shape)
+
+    def decode(self, states: ArrayLike) -> Array:
+        """Rounded weights [R, n] of states [R, n]."""
+        x = np.asarray(states)
+        if x.shape != self.weight.shape:
+            raise InputError(
+                f"states must have shape {self.weight.shape}, not {x.shape}"
+            )
+        return np.asarray(self.scale * (self.base + x), np.float64)
+
+    def nearest(self) -> States:
+        """States [R, n] of rounding to nearest, ties down."""
+        x = self.weight / self.scale - self.base > 0.5
+        return x.astype(np.uint8)
+
+    def local_mse(self, states: ArrayLike) -> Array:
+        """E of each row [R], straight from the rounded weights, in float64.
+
+        Shares nothing with `to_qubos` or the solvers. A layer posed as one row
+        (M ``[R n, R n]``) has one E, [1].
+        """
+        blocks = self.blocks
+        error = (self.decode(states) - self.weight).reshape(
+            len(blocks), -1, blocks.shape[-1]
+        )
+        value: Array = np.einsum("bri,bri->br", error @ blocks, error)
+        if self.gradient is not None:
+            value += np.einsum("bri,bri->br", self.gradient.reshape(error.shape), error)
+        if self.constant is not None:
+            value += self.constant.reshape(*value.shape, -1).sum(axis=2)
+        return value.ravel()
+
+    def arrays(self) -> dict[str, NDArray[Any]]:
+        """Everything that defines the problem, under the names that its files use."""
+        arrays: dict[str, NDArray[Any] | None] = {
+            "weight": self.weight,
+            "second_moment": self.moment,
+            "scale": self.scale,
+            "lo": self.lo,
+            "hi": self.hi,
+            "gradient": self.gradient,
+            "constant": self.constant,
+        }
+        if "bits" in self.meta:
+            arrays["bits"] = np.array(self.meta["bits"], np.int64)
+        return {
+            name: np.array(array, order="C", copy=None)
+            for name, array in arrays.items()
+            if array is not None
+        }
+
+    @cached_property
+    def digest(self) -> str:
+        """SHA-256 over all that defines the problem, of `meta` the bits alone."""
+        return file.digest(self.arrays(), self.saturated)
+
+    def save(self, path: str | Path) -> None:
+        """Write ``.npz`` or ``.safetensors``, whole or not at all.
+
+        Raises
+        ------
+        InputError
+            Another suffix, or a place that cannot be written to.
+        """
+        text = {
+            "saturated": self.saturated,
+            "digest": self.digest,
+            "meta": json.dumps(dict(self.meta)),
+        }
+        file.write(Path(path), self.arrays(), text)
+
+    @classmethod
+    def load(cls, path: str | Path, saturated: str | None = None) -> RoundingProblem:
+        """Read what `save` wrote, or any file with the same fields.
+
+        Parameters
+        ----------
+        path
+            See `qubo_rounding.problem.file.load` for the fields that are needed.
+        saturated
+            ``"fixed"`` or ``"free"`` instead of what the file says (fixed if nothing).
+
+        Raises
+        ------
+        InputError
+            No such file, fields missing, or contents that do not match the digest.
+        """
+        parameters, written = file.load(Path(path))
+        problem = cls(**parameters)
+        if written is not None and written != problem.digest:
+            raise InputError(f"{path} is damaged: its contents do not match its digest")
+        return problem if saturated is None else replace(problem, saturated=saturated)

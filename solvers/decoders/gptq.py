@@ -1,0 +1,47 @@
+"""GPTQ on the whole grid, the reference that leaves the two nearest points."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from solvers.base import Task
+from solvers.decoders.babai import Babai, OnePass
+from solvers.decoders.factor import Factor, Targets, level_targets
+from solvers.qubo import QuboBatch
+
+
+@dataclass(frozen=True, kw_only=True)
+class Gptq(OnePass):
+    """Round each weight to the grid and correct the undecided ones for its error.
+
+    Its states are any whole grid steps within the batch's `levels`, saturated weights
+    included, whose targets are the real ones; so it is out of the set of the others.
+    """
+
+    name: ClassVar[str] = "gptq"
+    references: ClassVar[tuple[str, ...]] = Babai.references[1:]
+    rule: ClassVar[bool] = True
+    out_of_set: ClassVar[bool] = True
+
+    order: str = "activation"
+    damping: float = 0.01
+
+    def supports(self, qubo: QuboBatch) -> str | None:
+        """Rounding problems alone have levels."""
+        if qubo.levels is None:
+            return "the batch has no levels: it is not a rounding problem"
+        if np.abs(qubo.levels).max(initial=0) > np.iinfo(np.int16).max:
+            return "levels must fit in 16 bits"
+        return None
+
+    def targets(self, task: Task, factor: Factor) -> Targets:
+        """With the whole grid as range."""
+        return level_targets(task.qubo, factor, task.budget.threads)
+
+    def decode(self, task: Task, targets: Targets) -> NDArray[Any]:
+        """One pass over the variables."""
+        return targets.nearest_planes(threads=task.budget.threads)

@@ -1,0 +1,1 @@
+"""Solvers that flip one variable at a time: descents, annealing, tabu searches."""

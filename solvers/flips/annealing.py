@@ -1,0 +1,192 @@
+"""Simulated annealing with single flips, on all rows of a batch."""
+
+from __future__ import annotations
+
+import math
+import warnings
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from solvers.base import Solver, Task
+from solvers.budget import Monitor
+from solvers.flips.descent import descend
+from solvers.kernels import flips
+from solvers.qubo import Float, QuboBatch, States
+from solvers.threads import over_rows
+from solvers.walk import Walk
+
+# Temperatures in units of the median flip cost at a one-flip local optimum.
+HOT, COLD = 0.3, 0.03
+# Sweeps between refreshes of the fields, reports and looks at the clock.
+CHUNK = 50
+
+
+@dataclass(frozen=True, kw_only=True)
+class SimulatedAnnealing(Solver):
+    """Metropolis sweeps under a geometric schedule of inverse temperatures.
+
+    The default range of temperatures is found from the batch: flips at a one-flip local
+    optimum cost what the landscape is made of, in whatever way the model is written,
+    whereas the coefficients of an ill-conditioned dense H are far larger.
+
+    Parameters
+    ----------
+    num_sweeps
+        Sweeps of one anneal. A budget's ``sweeps`` caps it; where its ``seconds`` would
+        end first, the schedule runs faster instead of stopping hot.
+    num_restarts
+        Anneals, one after the other; the best state is kept.
+    beta_min, beta_max
+        Inverse temperatures at the start and at the end, in units of 1/energy; 0: found
+        from the batch, per row.
+    float32
+        Keep the local fields in float32 between refreshes, for speed. The best states
+        are always judged by energies in float64.
+    """
+
+    name: ClassVar[str] = "sa"
+    references: ClassVar[tuple[str, ...]] = (
+        "Kirkpatrick, Gelatt, Vecchi, Optimization by Simulated Annealing, 1983",
+    )
+    num_sweeps: int = 1000
+    num_restarts: int = 1
+    beta_min: float = 0.0
+    beta_max: float = 0.0
+    float32: bool = True
+    polish: str = "one-flip"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require(self.num_restarts >= 1, "num_restarts must be at least 1")
+        self.require(
+            self.beta_min == self.beta_max == 0
+            or 0 < self.beta_min <= self.beta_max < math.inf,
+            "give both beta_min and beta_max, 0 < beta_min <= beta_max, or neither",
+        )
+
+    def search(self, task: Task) -> States:
+        """Anneal from the start, keeping the best state of all anneals."""
+        qubo, threads = task.qubo, task.budget.threads
+        held, held_energy = task.start, qubo.energies(task.start, threads)
+        if self.beta_min:
+            log_hot, log_cold = np.log([self.beta_min, self.beta_max])
+        else:
+            # The optimum that gives the temperatures is an answer too.
+            held = descend(qubo, task.start, threads=threads)
+            held_energy = qubo.energies(held, threads)
+            unit = typical_flip_cost(qubo, held, threads)[:, None]
+            log_hot, log_cold = -np.log(HOT * unit), -np.log(COLD * unit)
+        task.info["beta_range"] = tuple(
+            float(np.exp(np.median(end))) for end in (log_hot, log_cold)
+        )
+        dtype = np.float32 if self.float32 and _fits_float32(qubo) else np.float64
+        begun = task.monitor.elapsed()
+        walk = Walk.at(qubo, task.start, threads, dtype)
+        best = walk.z.copy()
+        rng = task.streams()
+        # Setting up the fields costs about what a hot sweep does.
+        pace = _Pace(
+            task.monitor,
+            task.budget.cap(self.num_sweeps),
+            self.num_restarts,
+            task.monitor.elapsed() - begun,
+        )
+        going = task.monitor.remaining() > 0
+        while going and (position := pace.next_chunk()) is not None:
+            # Fields drift by rounding, and a new anneal begins at the start.
+            begin = task.start if pace.fresh else walk.states()
+            walk.move_to(qubo, begin, threads)
+            beta = np.exp(log_hot + (log_cold - log_hot) * position)
+            beta = np.broadcast_to(beta, (qubo.rows, len(position))).copy()
+            over_rows(
+                flips.anneal,
+                (walk.H,),
+                (walk.z, walk.u, walk.q, walk.energy, best, held_energy.copy())
+                + (beta, rng, walk.flips),
+                threads,
+            )
+            # The kernel's energies drift with the fields: only exact ones count.
+            states = (best[:, : qubo.n] < 0).astype(np.uint8)
+            energies = qubo.energies(states, threads)
+            held = np.where((energies < held_energy)[:, None], states, held)
+            held_energy = np.minimum(energies, held_energy)
+            going = task.monitor.report(held_energy)
+        task.info["sweeps"] = pace.total
+        task.info["flips"] = int(walk.flips.sum())
+        return held
+
+
+def typical_flip_cost(qubo: QuboBatch, optimum: States, threads: int = 1) -> Float:
+    """Median cost [R] of a flip at one-flip local optima [R, n]."""
+    costs = Walk.at(qubo, optimum, threads, np.float64).flip_costs()
+    costs[~(np.isfinite(costs) & (costs > 0))] = np.nan
+    with warnings.catch_warnings():
+        # A row without a free variable has no cost; any unit will do.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        typical = np.nanmedian(costs, axis=1)
+    return np.where(np.isfinite(typical), typical, 1.0)
+
+
+def _fits_float32(qubo: QuboBatch) -> bool:
+    """Whether fields and costs stay well inside the range of float32."""
+    scale = float(qubo.scale.max(initial=0))
+    size = scale**2 * float(np.abs(qubo.H).max(initial=0)) * max(qubo.n, 1)
+    return 1e-25 < size < 1e25 and float(np.abs(qubo.linear).max(initial=0)) < 1e25
+
+
+class _Pace:
+    """Hands out the schedule of each anneal in chunks of sweeps.
+
+    Positions run from 0 to 1. Without a limit of seconds every chunk has the same
+    length, so that the answer is reproducible; with one, chunks are kept short against
+    it, and steps are lengthened so that the last anneal ends cold and in time.
+    """
+
+    def __init__(
+        self, monitor: Monitor, sweeps: int, restarts: int, seconds_each: float
+    ) -> None:
+        self._monitor = monitor
+        self._sweeps = sweeps
+        self._restarts = restarts
+        self._next = 0.0
+        self._done = 0
+        self._begun = monitor.elapsed()
+        self._seconds_each = seconds_each
+        self.total = 0
+        self.fresh = True
+
+    def next_chunk(self) -> Float | None:
+        """Schedule positions of the next sweeps; None when all anneals are done.
+
+        Sets `fresh` where they begin an anneal.
+        """
+        self.fresh = self._done == 0
+        if self._restarts == 0:
+            return None
+        left = self._sweeps - self._done
+        count = min(CHUNK, left)
+        if math.isfinite(self._monitor.remaining()):
+            left, count = self._in_time(left, count)
+        step = (1.0 - self._next) / max(left - 1, 1)
+        # The last sweep of all is at the cold end, also where it is the only one.
+        first = self._next if left > 1 else 1.0
+        positions: Float = first + step * np.arange(count, dtype=np.float64)
+        self.total += count
+        self._next += step * count
+        self._done += count
+        if count == left:
+            self._restarts -= 1
+            self._next, self._done = 0.0, 0
+        return positions
+
+    def _in_time(self, left: int, count: int) -> tuple[int, int]:
+        """Sweeps left in this anneal and in the next chunk that time allows for."""
+        if self.total:
+            self._seconds_each = (self._monitor.elapsed() - self._begun) / self.total
+        left_seconds = self._monitor.remaining() / self._restarts
+        affordable = left_seconds / max(self._seconds_each, 1e-9)
+        left = max(min(left, int(affordable)), 1)
+        return left, max(min(count, left, int(0.02 * affordable)), 1)

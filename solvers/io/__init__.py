@@ -1,0 +1,1 @@
+"""Problems as people hold them: arrays, dicts, dimod models, files."""

@@ -1,0 +1,1 @@
+"""Annealing along short vectors of the lattice that all rows share."""

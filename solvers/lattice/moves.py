@@ -1,0 +1,240 @@
+"""Libraries of moves along short vectors of the lattice with Gram matrix H.
+
+At a good rounding every single flip costs more than the whole error that is left, but
+many combinations hardly change the layer's output: those v with entries -1, 0 and 1 for
+which ``v^T H v`` is small, the short vectors of the lattice whose Gram matrix is H. A
+library holds the shortest that are found: pairs, then sums and differences of what is
+there already, as in a lattice sieve (Ajtai, Kumar, Sivakumar 2001; Micciancio,
+Voulgaris 2010) that is held to vectors which a rounding can use.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy.linalg
+from numpy.typing import NDArray
+
+from solvers.kernels import moves as kernels
+from solvers.qubo import Float
+from solvers.threads import one_blas_thread
+
+# Inputs with less than this share of the mean variance are as good as dead: they and
+# their combinations would be the shortest vectors of all, and change nothing.
+DEAD = 1e-3
+# Pairs to choose from, at least.
+PAIRS = 600_000
+# Vectors whose sums and differences are looked at: at least, and per variable.
+SEEDS, SEEDS_EACH = 2000, 4
+# Sums to choose from, against those that are taken.
+MORE = 4
+# Vectors of a sample that says how long the shortest ones are.
+SAMPLE = 64
+# Added to the diagonal, as a share of its mean, to judge the spectrum.
+DAMPING = 0.02
+# Beyond this flatness pairs do better than longer moves.
+FLAT = 0.15
+# Seconds to build a library, per variable; measured, roughly.
+BUILD_SECONDS = {"singles": 0.0, "pairs": 1.5e-4, "quads": 4.5e-4, "longer": 1e-3}
+KINDS = ("singles", "pairs", "quads", "longer")
+
+
+@dataclass(frozen=True, eq=False)
+class Vectors:
+    """Vectors with entries -1, 0 and 1.
+
+    Attributes
+    ----------
+    which : int32 [m, width]
+        Variables, then -1.
+    sign : int8 [m, width]
+        Entries.
+    length : float64 [m]
+        ``v^T H v``.
+    """
+
+    which: NDArray[np.int32]
+    sign: NDArray[np.int8]
+    length: Float
+
+    def __len__(self) -> int:
+        return len(self.length)
+
+    def take(self, rows: Any) -> Vectors:
+        """Some of them."""
+        return Vectors(self.which[rows], self.sign[rows], self.length[rows])
+
+    def shortest(self, count: int | None = None) -> Vectors:
+        """The shortest (default: all), in order of length, each once."""
+        keys = np.random.default_rng(0).integers(
+            1, 2**63, self.which.max(initial=0) + 2
+        )
+        # The key of -v is minus that of v, and 0 stands for no variable.
+        key = (np.where(self.which < 0, 0, keys[self.which]) * self.sign).sum(axis=1)
+        _, first = np.unique(np.abs(key), return_index=True)
+        return self.take(first[np.argsort(self.length[first])][:count])
+
+    def spread_out(self, count: int) -> Vectors:
+        """The shortest of each variable, in order of length.
+
+        The shortest of all would crowd about a few weak inputs and leave the others
+        without moves.
+        """
+        depth = np.empty(len(self), np.int64)
+        kernels.depths(self.which, self.which.max(initial=0) + 1, depth)
+        return self.take(np.sort(np.argsort(depth, kind="stable")[:count]))
+
+    @classmethod
+    def join(cls, *parts: Vectors) -> Vectors:
+        """All of them."""
+        width = max(part.which.shape[1] for part in parts)
+
+        def padded(array: NDArray[Any], value: int) -> NDArray[Any]:
+            more = width - array.shape[1]
+            return np.pad(array, ((0, 0), (0, more)), constant_values=value)
+
+        return cls(
+            np.concatenate([padded(part.which, -1) for part in parts]),
+            np.concatenate([padded(part.sign, 0) for part in parts]),
+            np.concatenate([part.length for part in parts]),
+        )
+
+
+def short_vectors(
+    H: NDArray[np.floating[Any]], kinds: str = "quads", most: int = 20_000
+) -> list[Vectors]:
+    """Singles, pairs, moves of three or four and, if wanted, of up to eight variables.
+
+    Parameters
+    ----------
+    H : [n, n]
+        Where it is indefinite, lengths mean nothing: the pairs are then those with the
+        strongest couplings, and there are no longer moves.
+    kinds
+        The last of `KINDS` to be included.
+    most
+        Moves in all, beside the singles.
+    """
+    diagonal = H.diagonal().astype(np.float64)
+    # What is coupled to nothing is decided by its sign, not by a search.
+    single = np.flatnonzero([row.any() for row in H])
+    singles = Vectors(
+        single[:, None].astype(np.int32),
+        np.ones((len(single), 1), np.int8),
+        diagonal[single],
+    )
+    none = Vectors(np.empty((0, 2), np.int32), np.empty((0, 2), np.int8), np.empty(0))
+    if kinds == "singles" or len(single) < 2:
+        return [singles, none, none, none]
+    if flatness(H) is None:
+        return [singles, strongest_pairs(H, most), none, none]
+    live = diagonal > DEAD * diagonal.mean()
+    all_pairs = _pairs(H, live, max(PAIRS, most))
+    part = most // (KINDS.index(kinds) or 1)
+    found = [singles, all_pairs.spread_out(part), none, none]
+    if kinds != "pairs":
+        seeds = all_pairs.spread_out(max(SEEDS, SEEDS_EACH * len(H)))
+        alone = singles.take(live[single])
+        quads = Vectors.join(
+            _sums(H, alone, seeds, part), _sums(H, seeds, seeds, MORE * part)
+        ).shortest()
+        found[2] = quads.spread_out(part)
+    if kinds == "longer":
+        seeds = all_pairs.spread_out(SEEDS)
+        more = quads.spread_out(SEEDS)
+        longer = Vectors.join(
+            _sums(H, more, seeds, MORE * part), _sums(H, more, more, MORE * part)
+        )
+        longer = longer.take((longer.which >= 0).sum(axis=1) > 4)
+        found[3] = longer.shortest().spread_out(part)
+    return found
+
+
+def flatness(H: NDArray[np.floating[Any]]) -> float | None:
+    """How flat the spectrum of H [n, n] is, in (0, 1]; None where it is indefinite.
+
+    The n-th root of the determinant over the mean of the diagonal, lightly damped. It
+    is 1 for a multiple of the identity; small where there are short vectors.
+    """
+    mean = float(np.abs(H.diagonal()).mean(dtype=np.float64))
+    if not np.isfinite(mean) or mean == 0:
+        return None
+    A = np.array(H / mean, np.float32)
+    A[np.diag_indices(len(A))] += DAMPING
+    with one_blas_thread():
+        root, failed = scipy.linalg.lapack.spotrf(A.T, lower=1, overwrite_a=1)
+    if failed:
+        return None
+    volume = float(np.exp(2 * np.log(root.diagonal(), dtype=np.float64).mean()))
+    return min(volume / (1 + DAMPING), 1.0)
+
+
+def strongest_pairs(H: NDArray[np.floating[Any]], count: int) -> Vectors:
+    """The pairs with the strongest couplings, those at zero left out."""
+    i, j = np.triu_indices(len(H), 1)
+    size = np.abs(H[i, j])
+    best = np.argsort(-size, kind="stable")[:count]
+    best = best[size[best] > 0]
+    i, j = i[best], j[best]
+    way = np.where(H[i, j] > 0, -1, 1)
+    return Vectors(
+        np.column_stack([i, j]).astype(np.int32),
+        np.column_stack([np.ones_like(way), way]).astype(np.int8),
+        (H[i, i] + H[j, j] - 2 * size[best]).astype(np.float64),
+    )
+
+
+def _pairs(
+    H: NDArray[np.floating[Any]], live: NDArray[np.bool_], count: int
+) -> Vectors:
+    n = len(H)
+    rows = _sample(n)
+    lengths = np.empty(len(rows) * n)
+    found = kernels.pair_lengths(H, rows, live, lengths)
+    total = int(live.sum()) * (int(live.sum()) - 1) // 2
+    limit = _limit(lengths[:found], count, total)
+    room = min(4 * count + 1000, max(total, 1))
+    which, sign = np.empty((room, 2), np.int32), np.empty((room, 2), np.int8)
+    length = np.empty(room)
+    found = kernels.pairs_below(H, live, limit, which, sign, length)
+    order = np.argsort(length[:found])[:count]
+    return Vectors(which[order], sign[order], length[order])
+
+
+def _sums(
+    H: NDArray[np.floating[Any]], first: Vectors, second: Vectors, count: int
+) -> Vectors:
+    """About the shortest sums and differences of vectors of either set."""
+    same = first is second
+    rows = _sample(len(first))
+    lengths = np.empty(len(rows) * len(second))
+    a = (first.which, first.sign, first.length)
+    b = (second.which, second.sign, second.length)
+    found = kernels.sum_lengths(H, *a, rows, *b, lengths)
+    total = len(first) * len(second) // (2 if same else 1)
+    # A sum of four variables is found in three ways.
+    limit = _limit(lengths[:found], 3 * count, total)
+    width = first.which.shape[1] + second.which.shape[1]
+    room = min(12 * count + 1000, max(total, 1))
+    which, sign = np.full((room, width), -1, np.int32), np.zeros((room, width), np.int8)
+    length = np.empty(room)
+    found = kernels.sums_below(H, *a, *b, same, limit, which, sign, length)
+    return Vectors(which[:found], sign[:found], length[:found]).shortest(count)
+
+
+def _sample(count: int) -> NDArray[np.intp]:
+    if count <= SAMPLE:
+        return np.arange(count)
+    return np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
+
+
+def _limit(lengths: Float, wanted: int, total: int) -> float:
+    """The length of which about `wanted` of `total` vectors fall short."""
+    share = wanted / max(total, 1)
+    if not len(lengths) or share >= 1:
+        return np.inf
+    return float(
+        np.partition(lengths, int(share * len(lengths)))[int(share * len(lengths))]
+    )

@@ -1,0 +1,1 @@
+"""Exact answers and certified lower bounds."""

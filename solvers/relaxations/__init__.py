@@ -1,0 +1,1 @@
+"""Gradient descent on states between 0 and 1."""

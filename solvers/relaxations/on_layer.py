@@ -1,0 +1,234 @@
+"""Relaxations on what torch differentiates: AdaRound's eq. (25), and other devices."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from solvers.base import Task
+from solvers.errors import InputError
+from solvers.layer_data import LayerData
+from solvers.pace import Pace
+from solvers.qubo import Float, QuboBatch, States
+from solvers.relaxations.adam import (
+    Held,
+    Journal,
+    Quadratic,
+    Relaxation,
+    origin,
+    relaxed_energies,
+)
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+# What ``info["objective"]`` says.
+EQ_25, QUADRATIC = "eq. 25", "quadratic form: no layer data given"
+
+# Errors [R] of points [R, n], and their gradient [R, n].
+Objective = Callable[["Tensor"], tuple["Tensor", "Tensor"]]
+
+
+def find_device(name: str) -> torch.device:
+    """The torch device of that name.
+
+    Raises
+    ------
+    InputError
+        If it does not exist here.
+    """
+    import torch
+
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(
+            f"device {name!r} is not available here ({reason}); use cpu"
+        ) from None
+    return device
+
+
+class LayerLoss:
+    """AdaRound's eq. (25) on minibatches of calibration images.
+
+    ``||f_a(W x) - f_a(W_rounded x_hat)||^2``, summed over the channels and averaged
+    over images and positions: the error of a row is in the units of its quadratic form,
+    which it equals where there is no activation and all images are taken.
+
+    Every step draws ``batch`` images without replacement, all where there are no more.
+    They depend on the seed alone, so a row's do not depend on the other rows.
+    """
+
+    def __init__(
+        self, data: LayerData, qubo: QuboBatch, seed: int, batch: int, activation: bool
+    ) -> None:
+        import torch
+
+        self._data = data
+        self.batch = min(batch, data.images)
+        self._rng = np.random.default_rng(seed)
+        self._activation = data.activation if activation else None
+        targets = data.targets(torch.zeros(1, dtype=torch.long))
+        self.device, self.dtype = targets.device, targets.dtype
+        self._floor = self._tensor(data.floor)
+        self._scale = self._tensor(qubo.scale)
+
+    def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Error [R] of the points x [R, n] on the next minibatch, and its gradient."""
+        import torch
+
+        rows = (self._floor + self._scale * x).requires_grad_()
+        errors = self.errors(rows, self._draw())
+        (gradient,) = torch.autograd.grad(errors.sum(), rows)
+        return errors.detach(), (gradient * self._scale).to(x.dtype)
+
+    def judge(self, x: Tensor, images: int) -> Tensor:
+        """Error [R] of points [R, n] on the first images, always the same."""
+        import torch
+
+        with torch.no_grad():
+            chosen = torch.arange(min(images, self._data.images))
+            return self.errors(self._floor + self._scale * x, chosen)
+
+    def errors(self, rows: Tensor, images: Tensor) -> Tensor:
+        """Error [R] of the weights `rows` [R, n] on these images."""
+        import torch
+
+        found = self._data.outputs(rows, images)
+        with torch.no_grad():
+            wanted = self._data.targets(images)
+        if self._activation is not None:
+            found, wanted = self._activation(found), self._activation(wanted)
+        return (found - wanted).square().mean(dim=(0, 2))
+
+    def _draw(self) -> Tensor:
+        import torch
+
+        if self.batch == self._data.images:
+            return torch.arange(self.batch)
+        drawn = self._rng.choice(self._data.images, self.batch, replace=False)
+        return torch.from_numpy(drawn)
+
+    def _tensor(self, values: Float) -> Tensor:
+        import torch
+
+        return torch.from_numpy(values).to(self.device, self.dtype)
+
+
+def quadratic_loss(
+    form: Quadratic, energies: Float, n: int, device: torch.device
+) -> Objective:
+    """The quadratic form on a device, in its units; `energies` [R] are those at p."""
+    import torch
+
+    base = torch.from_numpy(energies).to(device, torch.float32)
+
+    H, s, c, p = (
+        torch.from_numpy(np.ascontiguousarray(array[:, :n])).to(device)
+        for array in (form.H, form.s, form.c, form.p)
+    )
+
+    def objective(x: Tensor) -> tuple[Tensor, Tensor]:
+        away = x - p
+        pull = (s * away) @ H * s
+        return base + ((pull + c) * away).sum(dim=1), 2 * pull + c
+
+    return objective
+
+
+def relax_on_device(task: Task, how: Relaxation, unit: Float, name: str) -> States:
+    """As `relaxation.relax`, on the torch device of that name."""
+    device = find_device(name)
+    qubo, point = task.qubo, origin(task)
+    form = Quadratic.at(qubo, point, unit, qubo.free(), task.budget.threads)
+    energies = relaxed_energies(qubo, point) / unit
+    objective = quadratic_loss(form, energies, qubo.n, device)
+    held = Held.start(task)
+    descend(task, how, unit, objective, device, held.report)
+    return held.states
+
+
+def relax_layer(task: Task, how: Relaxation, loss: LayerLoss) -> States:
+    """Relax on eq. (25); the rounding that the relaxation ends at.
+
+    Energies of roundings on the way are not reported: they are of another objective
+    than the one that is minimised, so the best of them would be no answer.
+    """
+    unknown = np.full(task.qubo.rows, np.inf)
+    return descend(
+        task,
+        how,
+        np.ones(task.qubo.rows),
+        loss,
+        loss.device,
+        lambda _: task.monitor.report(unknown),
+    )
+
+
+def descend(
+    task: Task,
+    how: Relaxation,
+    unit: Float,
+    objective: Objective,
+    device: torch.device,
+    report: Callable[[States], bool],
+) -> States:
+    """Descend by Adam on an objective in units [R]; the last rounding ``h >= 0.5``.
+
+    The kernel of the same steps on the quadratic form is `kernels.relaxation.relax`.
+    """
+    import torch
+
+    qubo, point, mask = task.qubo, origin(task), task.qubo.free()
+
+    def tensor(values: Float) -> Tensor:
+        return torch.from_numpy(values).to(device, torch.float32)
+
+    V, p, weight = (
+        tensor(how.start(point)),
+        tensor(point),
+        tensor(how.weight)[:, None],
+    )
+    free = torch.from_numpy(mask).to(device)
+    m, v, h = torch.zeros_like(V), torch.zeros_like(V), p
+    journal = Journal(task, how, unit)
+    pace = Pace(task.monitor, task.budget.cap(how.steps))
+    states = task.start
+    going = task.monitor.remaining() > 0
+    while going and (chunk := pace.next()) is not None:
+        plan = how.plan(*chunk, pace.taken - len(chunk[0]))
+        for rate, root, beta, on, inverse, _ in plan.tolist():
+            h, slope = soften(V, how, inverse)
+            errors, d = objective(torch.where(free, h, p))
+            if on:
+                u = 2 * h - 1
+                d = d - 2 * beta * weight * u.sign() * u.abs().pow(beta - 1)
+            d = torch.where(free, d * slope, 0.0)
+            m.lerp_(d, 0.1)
+            v.mul_(0.999).addcmul_(d, d, value=0.001)
+            V.addcdiv_(m, v.sqrt().mul_(root).add_(1e-8), value=-rate)
+        if journal.due(pace.position):
+            soft = torch.where(free, h, p).double().cpu().numpy()
+            loss = errors.double().cpu().numpy() * unit
+            journal.note(pace, soft, float(loss.sum()))
+        h = soften(V, how, float(plan[-1, 5]))[0]
+        states = qubo.pin((V >= 0).to(torch.uint8).cpu().numpy())
+        going = report(states)
+    journal.close(h.cpu().numpy(), mask, pace)
+    return states
+
+
+def soften(V: Tensor, how: Relaxation, inverse: float) -> tuple[Tensor, Tensor]:
+    """Relaxed states h(V) at the inverse temperature, and their derivatives."""
+    import torch
+
+    sigma = torch.sigmoid(V * inverse)
+    raw = how.span * sigma + how.low
+    h = raw.clamp(0, 1)
+    slope = how.span * inverse * sigma * (1 - sigma)
+    return h, torch.where(raw == h, slope, 0.0)

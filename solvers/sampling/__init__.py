@@ -1,0 +1,1 @@
+"""Solvers that draw whole states: fixed rules, stochastic rounding, cross-entropy."""

@@ -5,8 +5,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from solvers import Solver, Task
-from solvers.flips.descent import descend
+from solvers import Solver, Task, descend
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,7 +15,8 @@ from solvers.budget import Budget, Monitor
 from solvers.errors import InputError, UnknownNameError
 from solvers.io.dimod import as_sampler
 from solvers.io.files import read_qubo, write_qubo
-from solvers.io.model import solve
+from solvers.io.solve import solve
+from solvers.polish import descend
 from solvers.qubo import QuboBatch
 from solvers.registry import available, label, parse_solver, parse_solvers
 
@@ -30,6 +31,7 @@ __all__ = [
     "UnknownNameError",
     "as_sampler",
     "available",
+    "descend",
     "label",
     "parse_solver",
     "parse_solvers",

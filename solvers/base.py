@@ -15,12 +15,11 @@ from solvers.budget import Budget, Monitor
 from solvers.checks import binary
 from solvers.errors import InputError
 from solvers.layer_data import LayerData
+from solvers.polish import POLISHES, descend
 from solvers.qubo import Float, QuboBatch, States
 
 if TYPE_CHECKING:
     import dimod
-
-POLISHES = ("none", "one-flip", "cyclic", "pair-flip")
 
 
 @dataclass(frozen=True, eq=False)
@@ -144,7 +143,7 @@ class Solver(ABC):
     Parameters
     ----------
     polish
-        What to finish with: ``"none"`` or a descent (`solvers.flips.descent.descend`):
+        What to finish with: ``"none"`` or a descent (`solvers.polish.descend`):
         ``"one-flip"``, ``"cyclic"`` or ``"pair-flip"``.
     """
 
@@ -259,8 +258,6 @@ class Solver(ABC):
             states = qubo.pin(states)
         solved = time.perf_counter()
         if self.polish != "none":
-            from solvers.flips.descent import descend
-
             limited = budget.seconds is not None
             going = (lambda _: monitor.remaining() > 0) if limited else None
             states = descend(qubo, states, self.polish, budget.threads, going=going)

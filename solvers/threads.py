@@ -10,6 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+# Size of the products that one BLAS thread computes in any case.
+ONE_THREAD_UP_TO = 512
+
 
 def over_rows(
     kernel: Callable[..., None],
@@ -35,13 +38,21 @@ def over_rows(
         list(pool.map(run, bounds[:-1], bounds[1:]))
 
 
-def one_blas_thread() -> AbstractContextManager[Any]:
-    """Keep BLAS to one thread.
+def one_blas_thread(size: int = 0) -> AbstractContextManager[Any]:
+    """Keep BLAS to one thread, for products that are small.
 
-    For matrices of a few hundred rows its threads gain little, and on busy cores they
-    lose a factor of ten. Sums are then in one order on any machine.
+    Its threads wait for each other at every block of a product: for small ones that
+    gains little on idle cores and loses a factor of ten to thirty on busy ones. Of one
+    thread, sums are in one order on any machine.
+
+    Parameters
+    ----------
+    size
+        Rows or columns of the products; beyond `ONE_THREAD_UP_TO` BLAS keeps its
+        threads. Default: it never does.
     """
     from threadpoolctl import threadpool_limits
 
-    limits: AbstractContextManager[Any] = threadpool_limits(1, "blas")
+    limit = 1 if size <= ONE_THREAD_UP_TO else None
+    limits: AbstractContextManager[Any] = threadpool_limits(limit, "blas")
     return limits

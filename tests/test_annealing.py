@@ -13,7 +13,7 @@ from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
 from solvers.flips import annealing
 from solvers.flips.annealing import SimulatedAnnealing, typical_flip_cost
-from solvers.flips.descent import descend
+from solvers.polish import descend
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
 

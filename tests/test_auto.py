@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from solvers.auto import Auto, choose
 from solvers.budget import Budget
+from solvers.composed.auto import Auto, choose
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
 from solvers.lattice.solver import Lattice

@@ -15,7 +15,7 @@ from solvers import base, budget
 from solvers.base import Solver, Task
 from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
-from solvers.flips.descent import descend
+from solvers.polish import descend
 from solvers.qubo import QuboBatch, States
 from solvers.registry import parse_solver
 from solvers.testing import brute_force, example_batch, reference_energies
@@ -341,7 +341,7 @@ def test_seconds_bind_on_large_problems(name):
 
 def test_polish_goes_on_after_the_target(monkeypatch):
     """A target ends the search; only time ends the polish."""
-    monkeypatch.setattr("solvers.flips.descent.CHUNK", 1)
+    monkeypatch.setattr("solvers.polish.CHUNK", 1)
     qubo = example_batch(40, 60, definite=False)
     polished = parse_solver("nearest[polish=pair-flip]").solve(qubo).states
     budget = Budget(target=1e30, seconds=60)

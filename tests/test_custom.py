@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 import solvers
 from solvers import InputError, QuboBatch, Solution, parse_solver, solve
 from solvers.flips.annealing import SimulatedAnnealing
-from solvers.io.model import DEFAULT_SOLVER
+from solvers.io.solve import DEFAULT_SOLVER
 from solvers.testing import brute_force, example_batch
 
 rng = np.random.default_rng(4)
@@ -311,7 +311,7 @@ class TestMemory:
     )
     def test_huge_sparse_matrix(self, problem):
         with pytest.raises(
-            InputError, match=r"3000000 variables need \d+\.\d GiB as a dense"
+            InputError, match=r"3000000 variables as a dense matrix need \d+\.\d GiB"
         ):
             solve(problem)
 
@@ -324,7 +324,7 @@ class TestMemory:
             assert solve(fits, sweeps=1).states.shape == (1, 7)
         for problem in (scipy.sparse.eye_array(8), {(0, i): 1 for i in range(8)}, bqm):
             with pytest.raises(
-                InputError, match=r"8 variables need 0.0 GiB as a dense"
+                InputError, match=r"8 variables as a dense matrix need 0.0 GiB"
             ):
                 solve(problem)
 

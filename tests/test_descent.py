@@ -8,14 +8,16 @@ import numpy as np
 import pytest
 
 from solvers.budget import Budget
-from solvers.flips.descent import DESCENTS, Descent, descend
+from solvers.flips.descent import Descent
+from solvers.kernels.descent import DESCENTS
+from solvers.polish import MOVES, descend
 from solvers.qubo import QuboBatch
 from solvers.testing import reference_energies
 from solvers.threads import over_rows
 from solvers.walk import Walk
 from tests.cases import SIZES, flip_costs, make, some_states
 
-KINDS = list(DESCENTS)
+KINDS = list(MOVES)
 
 
 @pytest.mark.parametrize("moves", KINDS)

@@ -214,7 +214,11 @@ OR_GOOD = "2\n2 1\n1 2 5\n1 1\n1 1 4\n"
         ("a.qubo", GOOD.replace("-4", "1e999"), ":3: weight is 1e999; it must be fin"),
         ("a.qubo", GOOD.replace("0 2", "0.0 2"), ":3: '0.0' is not a whole number"),
         ("a.qubo", GOOD.replace("0 2", "0 1_0"), ":3: '1_0' is not a whole number"),
-        ("a.qubo", "p qubo 0 9000000 0 0\n", ": 9000000 variables need .* GiB as a"),
+        (
+            "a.qubo",
+            "p qubo 0 9000000 0 0\n",
+            ": 9000000 variables as a dense matrix need .* GiB",
+        ),
         ("a.sparse", "3\n1 1 1\n", ":1: expected number of variables and number of e"),
         ("a.sparse", "3 2\n1 1 1\n", ":2: the file ends where entry 2 of 2 should"),
         ("a.sparse", "3 1\n0 1 1\n", ":2: variable 0 is not in 1 to 3"),

@@ -11,7 +11,7 @@ from benchmarks import run
 from benchmarks.commands import layers
 from qubo_rounding.problem import RoundingProblem
 from solvers.decoders.babai import Babai
-from solvers.sampling.nearest import Stochastic
+from solvers.sampling.stochastic import Stochastic
 
 NETWORK = """
 from torch import nn

@@ -25,7 +25,8 @@ from solvers.registry import (
 )
 from solvers.sampling.cem import CrossEntropy
 from solvers.sampling.neal import Neal
-from solvers.sampling.nearest import Floor, Nearest, Stochastic
+from solvers.sampling.nearest import Floor, Nearest
+from solvers.sampling.stochastic import Stochastic
 
 
 @dataclass(frozen=True, kw_only=True)

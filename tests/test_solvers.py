@@ -9,7 +9,8 @@ import pytest
 
 from solvers.qubo import QuboBatch
 from solvers.registry import BUILT_IN, parse_solver, solver_class
-from solvers.sampling.nearest import Ceil, Floor, Nearest, Stochastic
+from solvers.sampling.nearest import Ceil, Floor, Nearest
+from solvers.sampling.stochastic import Stochastic
 from solvers.testing import (
     brute_force,
     check_solver,

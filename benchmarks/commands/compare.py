@@ -27,7 +27,7 @@ from benchmarks.harness.command import exit_code
 from benchmarks.harness.race import run_solver, warm_up
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solver, label
-from solvers.flips.descent import descend
+from solvers.polish import descend
 from solvers.registry import parse_solver, split_solvers
 
 METHODS = (

@@ -14,7 +14,6 @@ from benchmarks.regression.problems import problem
 from benchmarks.regression.tolerances import EXACT, RELAXED, SEARCH
 from solvers import QuboBatch
 from solvers.decoders.factor import binary_targets, factorise
-from solvers.flips.descent import DESCENTS, descend
 from solvers.flips.tabu import (
     PART_PATIENCE,
     SPREAD,
@@ -24,6 +23,7 @@ from solvers.flips.tabu import (
     tenures,
 )
 from solvers.kernels import flips, relaxation, tabu_rounds
+from solvers.polish import MOVES, descend
 from solvers.qubo import States
 from solvers.relaxations.adam import Quadratic, Relaxation, padded, typical_curvature
 from solvers.relaxations.adam import zeros_like as like
@@ -196,7 +196,7 @@ KERNELS: dict[str, Callable[[QuboBatch], Kernel]] = {
     "energies": energies,
     "fields": fields,
     "anneal": anneal,
-    **{moves: descents(moves) for moves in DESCENTS},
+    **{moves: descents(moves) for moves in MOVES},
     "factor": factor,
     "k-best": k_best,
     "tabu": tabu,

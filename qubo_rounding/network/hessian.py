@@ -21,9 +21,9 @@ from qubo_rounding.network.layers import (
     unfold,
     weight_rows,
 )
-from qubo_rounding.problem.moments import blas_threads
 from solvers.errors import InputError
 from solvers.memory import require_memory
+from solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def fisher_blocks(
             network, module, layer_name, batch, generator
         )
         per_image = zip(torch.split(x, 1), torch.split(gradient, 1), strict=True)
-        with blas_threads(n):
+        with one_blas_thread(n):
             # One image at a time: columns of a whole batch may be gigabytes.
             for own_x, own_gradient in per_image:
                 columns = unfold(module, own_x).cpu().double().numpy()

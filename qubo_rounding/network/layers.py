@@ -20,9 +20,10 @@ from qubo_rounding.network.layer_rows import (
     unfold,
     weight_rows,
 )
-from qubo_rounding.problem.moments import Moments, blas_threads
+from qubo_rounding.problem.moments import Moments
 from solvers.errors import InputError, UnknownNameError
 from solvers.memory import require_memory
+from solvers.threads import one_blas_thread
 
 __all__ = [
     "capture_inputs",
@@ -146,7 +147,7 @@ def layer_moments(
     batches = tqdm(
         batches, desc=layer_name, unit="batch", disable=None if progress else True
     )
-    with blas_threads(n):
+    with one_blas_thread(n):
         if reference is None:
             for x in capture_inputs(network, layer_name, batches):
                 for columns in column_chunks(module, x):

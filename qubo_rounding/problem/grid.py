@@ -9,7 +9,6 @@ from typing import Literal, get_args
 import numpy as np
 from numpy.typing import NDArray
 
-from qubo_rounding.problem.moments import blas_threads
 from qubo_rounding.problem.scale_search import (
     Fit,
     Integers,
@@ -19,6 +18,7 @@ from qubo_rounding.problem.scale_search import (
 )
 from solvers.checks import finite
 from solvers.errors import InputError, UnknownNameError
+from solvers.threads import one_blas_thread
 
 Array = NDArray[np.float64]
 Granularity = Literal["tensor", "channel", "group"]
@@ -169,7 +169,7 @@ class Grid:
             if moment is None:
                 raise InputError("scale rule 'output-mse' needs the second moment")
             moment = _checked_moment(moment, *weight.shape)
-            with blas_threads(weight.shape[1]):
+            with one_blas_thread(weight.shape[1]):
                 fits = least_output_mse(self._integers, weight, moment, columns, fits)
         return self._encoding(fits, columns, weight.shape, unit)
 

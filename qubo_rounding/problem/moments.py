@@ -2,29 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
 
 from solvers.errors import InputError
 
 Array = NDArray[np.float64]
-ONE_THREAD_UP_TO = 512
-"""Size of the products that one BLAS thread computes."""
-
-
-def blas_threads(n: int) -> AbstractContextManager[Any]:
-    """Limit BLAS to one thread while products have ``n`` rows or columns, if small.
-
-    Threads wait for each other at every block of a product. For small ones that
-    gains little on idle cores and loses a factor of ten to thirty on busy ones.
-    """
-    limit = 1 if n <= ONE_THREAD_UP_TO else None
-    limits: AbstractContextManager[Any] = threadpool_limits(limit, user_api="blas")
-    return limits
 
 
 class Moments:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.base import Task
-from solvers.decoders.babai import Babai, OnePass
+from solvers.decoders.decoder import OnePass
 from solvers.decoders.factor import Factor, Targets, level_targets
 from solvers.qubo import QuboBatch
 
@@ -23,7 +23,12 @@ class Gptq(OnePass):
     """
 
     name: ClassVar[str] = "gptq"
-    references: ClassVar[tuple[str, ...]] = Babai.references[1:]
+    references: ClassVar[tuple[str, ...]] = (
+        "Frantar et al., GPTQ: Accurate Post-Training Quantization for Generative "
+        "Pre-trained Transformers, 2022",
+        "Chen et al., The Geometry of LLM Quantization: GPTQ as Babai's Nearest Plane "
+        "Algorithm, 2025, arXiv 2507.18553",
+    )
     rule: ClassVar[bool] = True
     out_of_set: ClassVar[bool] = True
 

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 from numpy.typing import NDArray
 
 from solvers.base import Task
-from solvers.decoders.babai import OnePass
+from solvers.decoders.decoder import OnePass
 from solvers.decoders.factor import Targets
 
 # More paths than memory holds.

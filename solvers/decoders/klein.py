@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Task
-from solvers.decoders.babai import Decoder
+from solvers.decoders.decoder import Decoder
 from solvers.qubo import States
 
 # The default temperature in units of det(S H' S)^(1/n), the typical cost of a step

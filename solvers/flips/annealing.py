@@ -11,8 +11,8 @@ import numpy as np
 
 from solvers.base import Solver, Task
 from solvers.budget import Monitor
-from solvers.flips.descent import descend
 from solvers.kernels import flips
+from solvers.polish import descend
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 from solvers.walk import Walk

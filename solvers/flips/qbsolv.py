@@ -9,9 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
-from solvers.flips.descent import descend
 from solvers.flips.tabu import CHUNK, SPREAD, Stops, TabuWalk, run_length, tenures
 from solvers.kernels import tabu_rounds as kernels
+from solvers.polish import descend
 from solvers.qubo import States
 from solvers.threads import over_rows
 

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from solvers.base import Solver, Task
 from solvers.budget import Monitor
 from solvers.errors import InputError
-from solvers.flips.descent import descend
 from solvers.kernels import flips, tabu_rounds
 from solvers.kernels import tabu as kernels
+from solvers.polish import descend
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 from solvers.walk import Walk, aligned

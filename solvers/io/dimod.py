@@ -12,7 +12,8 @@ import numpy as np
 from solvers.base import Solver
 from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.io.model import DEFAULT_SOLVER, as_model, as_solver
+from solvers.io.model import as_model
+from solvers.io.solve import DEFAULT_SOLVER, as_solver
 from solvers.registry import label
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""`solve`: any binary quadratic model in one call."""
+"""`Model`: whatever binary quadratic model people hold, as a batch."""
 
 from __future__ import annotations
 
@@ -6,87 +6,16 @@ import math
 import sys
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.base import Solution, Solver
-from solvers.budget import Budget
 from solvers.errors import InputError
-from solvers.qubo import Float, QuboBatch
-from solvers.registry import parse_solver
-
-DEFAULT_SOLVER = "tabu"
-# What is read becomes dense; symmetrising it holds three matrices of float64 at a time,
-# and a solver keeps one more of its own.
-_BYTES_PER_ENTRY = 32
-
-
-def solve(
-    Q: Any,
-    linear: ArrayLike | Mapping[Hashable, float] | None = None,
-    offset: float | ArrayLike = 0.0,
-    *,
-    solver: str | Solver = DEFAULT_SOLVER,
-    seed: int = 0,
-    seconds: float | None = None,
-    sweeps: int | None = None,
-    target: float | Float | None = None,
-    threads: int = 1,
-    initial: ArrayLike | Mapping[Hashable, int] | None = None,
-) -> Solution:
-    """Minimise ``x^T Q x + linear.x + offset`` over binary x.
-
-    Parameters
-    ----------
-    Q
-        A matrix [n, n] of any symmetry, dense or of scipy.sparse;
-        ``{(i, j): weight}`` with any labels, where (i, i) is linear and (i, j) and
-        (j, i) add up; a dimod model, BINARY or SPIN; or a `QuboBatch`. Everything is
-        made dense.
-    linear
-        [n], or [R, n] for R problems that share Q; ``{label: weight}`` where Q is a
-        dict (an array follows the order in which labels first appear in Q). Models and
-        batches have their own.
-    offset
-        One number or [R].
-    solver
-        A name, with options as in ``"sa[num_sweeps=100]"``, or a `Solver`.
-    seed
-        Same seed, same answer, unless `seconds` end first.
-    seconds, sweeps, target, threads
-        See `Budget`.
-    initial
-        States to start from, in the values of the problem (-1 and +1 for SPIN): [n],
-        [R, n] or ``{label: value}``.
-
-    Returns
-    -------
-    Solution
-        `states` are 0 and 1, also for a SPIN model, in the order of `variables`;
-        `to_sampleset` speaks the caller's language.
-
-    Raises
-    ------
-    InputError
-        Anything that cannot be read, or that memory cannot hold as a dense matrix.
-
-    Examples
-    --------
-    >>> from solvers import solve
-    >>> found = solve({("a", "a"): -1.0, ("b", "b"): 1.5, ("a", "b"): -2.0})
-    >>> found.variables, found.states, found.energies
-    (('a', 'b'), array([[1, 1]], dtype=uint8), array([-1.5]))
-    """
-    chosen = as_solver(solver)
-    model = as_model(Q, linear, offset)
-    budget = Budget(seconds=seconds, sweeps=sweeps, target=target, threads=threads)
-    start = None if initial is None else model.states(initial)
-    solution = chosen.solve(model.qubo, seed=seed, budget=budget, initial=start)
-    return replace(solution, variables=model.variables, vartype=model.vartype)
+from solvers.memory import require_dense
+from solvers.qubo import QuboBatch
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,10 +50,10 @@ class Model:
             for label in labels:
                 if label not in values:
                     raise InputError(
-                        f"initial has no value for variable {_shown(label)}"
+                        f"initial has no value for variable {shown(label)}"
                     )
             if unknown := values.keys() - set(labels):
-                one = _shown(unknown.pop())
+                one = shown(unknown.pop())
                 raise InputError(f"initial has a value for {one}, which is no variable")
             values = [values[label] for label in labels]
         try:
@@ -136,18 +65,6 @@ class Model:
                 raise InputError("initial may hold only -1 and +1 for a SPIN model")
             x = x > 0
         return np.broadcast_to(x, (self.qubo.rows, len(x))) if x.ndim == 1 else x
-
-
-def as_solver(solver: str | Solver) -> Solver:
-    """A solver from its text, or as it is."""
-    if isinstance(solver, Solver):
-        return solver
-    if isinstance(solver, str):
-        return parse_solver(solver)
-    raise InputError(
-        "solver must be a text such as 'sa[num_sweeps=100]' or an instance of Solver, "
-        f"not {_shown(solver)}"
-    )
 
 
 def as_model(
@@ -191,24 +108,6 @@ def as_model(
     return Model(QuboBatch.from_matrix(Q, linear, offset))
 
 
-def require_dense(n: int, what: str = "") -> None:
-    """Refuse n variables whose dense matrix memory cannot hold; `what` leads the line.
-
-    Raises
-    ------
-    InputError
-        With both sizes.
-    """
-    import psutil
-
-    needed, available = _BYTES_PER_ENTRY * n**2, psutil.virtual_memory().available
-    if needed > available:
-        raise InputError(
-            f"{what}{n} variables need {needed / 2**30:.1f} GiB as a dense matrix and "
-            f"{available / 2**30:.1f} GiB is available"
-        )
-
-
 def _from_mapping(
     Q: Mapping[Any, Any],
     linear: ArrayLike | Mapping[Hashable, float] | None,
@@ -216,7 +115,7 @@ def _from_mapping(
 ) -> Model:
     for key in Q:
         if not (isinstance(key, tuple) and len(key) == 2):
-            raise InputError(f"the keys of Q must be pairs (i, j), not {_shown(key)}")
+            raise InputError(f"the keys of Q must be pairs (i, j), not {shown(key)}")
     named = linear if isinstance(linear, Mapping) else {}
     labels = [*(label for key in Q for label in key), *named]
     index = {label: i for i, label in enumerate(dict.fromkeys(labels))}
@@ -243,10 +142,11 @@ def _number(name: str, key: Any, value: Any) -> float:
             if math.isfinite(number):
                 return number
     raise InputError(
-        f"{name}[{_shown(key)}] is {_shown(value)}; it must be a finite real number"
+        f"{name}[{shown(key)}] is {shown(value)}; it must be a finite real number"
     )
 
 
-def _shown(value: Any) -> str:
+def shown(value: Any) -> str:
+    """A value in a message: on one line, and not too long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:59] + "…"

@@ -13,7 +13,7 @@ import numpy as np
 
 from solvers.checks import require_finite
 from solvers.errors import InputError
-from solvers.io.model import require_dense
+from solvers.memory import require_dense
 from solvers.qubo import Float, QuboBatch
 
 Entry = tuple[int, int, float]

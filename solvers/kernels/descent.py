@@ -116,3 +116,7 @@ def pairs(H, passes, z, u, q, energy, flips, done):
             done[r] = flips[r] == before
             if done[r]:
                 break
+
+
+# By the names of their moves.
+DESCENTS = {"one-flip": steepest, "cyclic": cyclic, "pair-flip": pairs}

@@ -12,7 +12,7 @@ from solvers.base import Solver, Task
 from solvers.qubo import States
 from solvers.relaxations.adam import origin
 from solvers.relaxations.on_layer import LayerLoss
-from solvers.relaxations.ste import RoundedDescent
+from solvers.relaxations.rounded import RoundedDescent
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,32 +1,17 @@
-"""The straight-through estimator, and what it shares with SignRound."""
+"""The straight-through estimator."""
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
-from solvers.kernels import relaxation as kernels
-from solvers.pace import Pace
-from solvers.qubo import Float, QuboBatch, States
-from solvers.relaxations.adam import (
-    Float32,
-    Quadratic,
-    adam_corrections,
-    origin,
-    padded,
-    typical_curvature,
-    zeros_like,
-)
-from solvers.relaxations.on_layer import EQ_25, QUADRATIC, LayerLoss
-from solvers.threads import over_rows
-
-# With data, roundings are compared every so many steps, on so many minibatches.
-JUDGED_EVERY, JUDGED_BATCHES = 10, 4
+from solvers.qubo import QuboBatch, States
+from solvers.relaxations.on_layer import LayerLoss
+from solvers.relaxations.rounded import RoundedDescent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,101 +79,3 @@ class Ste(Solver):
             return through.on_quadratic_form()
         loss = LayerLoss(task.data, task.qubo, task.seed, self.batch, self.activation)
         return through.on_layer(loss)
-
-
-@dataclass(eq=False)
-class RoundedDescent:
-    """Descent of z on the error of its rounding x, from the origin of a relaxation.
-
-    Attributes
-    ----------
-    task
-    steps, rate
-        The rate falls linearly to 0.
-    lowest, highest : float64 [R, n]
-        Limits of z.
-    by_sign
-        Step by the sign of the gradient instead of by Adam.
-    """
-
-    task: Task
-    steps: int
-    rate: float
-    lowest: Float
-    highest: Float
-    by_sign: bool = False
-
-    def on_quadratic_form(self) -> NDArray[Any]:
-        """The best rounding int16 [R, n] of all steps, and no worse than the start."""
-        task, qubo, threads = self.task, self.task.qubo, self.task.budget.threads
-        point = origin(task)
-        free = np.ones(point.shape, bool)
-        form = Quadratic.at(qubo, point, typical_curvature(qubo), free, threads)
-        z = padded(point)
-        m, v, y, g = (zeros_like(z) for _ in range(4))
-        best, excess = z.copy(), np.full(qubo.rows, np.inf, np.float32)
-        limits = padded(self.lowest), padded(self.highest)
-        held, energies = task.start.astype(np.int16), qubo.energies(task.start, threads)
-        pace = Pace(task.monitor, task.budget.cap(self.steps))
-        going = task.monitor.remaining() > 0
-        while going and (chunk := pace.next()) is not None:
-            over_rows(
-                kernels.descend_rounded,
-                (form.H, self.by_sign, self._plan(*chunk, pace)),
-                (z, m, v, y, g, form.s, form.c, form.p, *limits, best, excess),
-                threads,
-            )
-            x = np.floor(best[:, : qubo.n] + np.float32(0.5)).astype(np.int16)
-            found = qubo.energies(x, threads)
-            held = np.where((found < energies)[:, None], x, held)
-            energies = np.minimum(found, energies)
-            going = task.monitor.report(energies)
-        task.info.update(objective=QUADRATIC, steps=pace.taken)
-        return held
-
-    def on_layer(self, loss: LayerLoss) -> NDArray[Any]:
-        """The rounding int16 [R, n] of least error per row, on some images."""
-        import torch
-
-        task = self.task
-        point = origin(task)
-
-        def tensor(values: Float) -> torch.Tensor:
-            return torch.from_numpy(values).to(loss.device, torch.float32)
-
-        z, lowest, highest = tensor(point), tensor(self.lowest), tensor(self.highest)
-        m, v = torch.zeros_like(z), torch.zeros_like(z)
-        best = tensor(task.start.astype(np.float64))
-        images = JUDGED_BATCHES * loss.batch
-        least = loss.judge(best, images)
-        curve = [(0, float(least.sum()))]
-        pace = Pace(task.monitor, task.budget.cap(self.steps), JUDGED_EVERY)
-        unknown = np.full(task.qubo.rows, np.inf)
-        going = task.monitor.remaining() > 0
-        while going and (chunk := pace.next()) is not None:
-            for rate, root in self._plan(*chunk, pace).tolist():
-                gradient = loss((z + 0.5).floor())[1]
-                if self.by_sign:
-                    z -= rate * gradient.sign()
-                else:
-                    m.lerp_(gradient, 0.1)
-                    v.mul_(0.999).addcmul_(gradient, gradient, value=0.001)
-                    z.addcdiv_(m, v.sqrt().mul_(root).add_(1e-8), value=-rate)
-                z.clamp_(lowest, highest)
-            x = (z + 0.5).floor()
-            errors = loss.judge(x, images)
-            best = torch.where((errors < least)[:, None], x, best)
-            least = torch.minimum(errors, least)
-            if pace.position * 10 + 1e-6 >= len(curve):
-                curve.append((pace.taken, float(least.sum())))
-            going = task.monitor.report(unknown)
-        task.info.update(objective=EQ_25, steps=pace.taken, loss=curve)
-        return best.to(torch.int16).cpu().numpy()
-
-    def _plan(self, positions: Float, step: float, pace: Pace) -> Float32:
-        """Rate and root [K, 2] of the steps at these positions."""
-        number = pace.taken - len(positions) + 1 + np.arange(len(positions))
-        rates = self.rate * (1 - positions) * self.steps * step
-        if self.by_sign:
-            return np.stack([rates, rates], axis=1).astype(np.float32)
-        return adam_corrections(number, rates).astype(np.float32)

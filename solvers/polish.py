@@ -1,0 +1,61 @@
+"""Descents to local optima: the polish that every solver offers to finish with."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from solvers.qubo import Float, QuboBatch, States
+from solvers.threads import over_rows
+
+# Moves of a descent, and what a solver may finish with.
+MOVES = ("one-flip", "cyclic", "pair-flip")
+POLISHES = ("none", *MOVES)
+# Multiplications between two looks at the clock.
+CHUNK = 10**8
+
+
+def descend(
+    qubo: QuboBatch,
+    states: States,
+    moves: str = "one-flip",
+    threads: int = 1,
+    passes: int | None = None,
+    going: Callable[[Float], bool] | None = None,
+) -> States:
+    """Descend from states [R, n] to local optima.
+
+    Parameters
+    ----------
+    moves
+        ``"one-flip"``: the best flip, again and again. ``"cyclic"``: every flip that
+        gains, variable after variable. ``"pair-flip"``: every variable in order, alone
+        or with its best partner; the end is an optimum of flips and pairs of flips.
+    passes
+        Over the variables of a row, at most; default: until no move gains.
+    going
+        Called with the energies [R] between chunks of work; the descent ends where it
+        says no.
+    """
+    from solvers.kernels.descent import DESCENTS
+    from solvers.walk import Walk
+
+    walk = Walk.at(qubo, states, threads, np.float64)
+    done = np.zeros(qubo.rows, bool)
+    state = (walk.z, walk.u, walk.q, walk.energy, walk.flips, done)
+    # A pass of pairs reads all of H, the others a row of it or a few.
+    work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
+    most = passes or 10**9
+    block = max(CHUNK // work, threads) if going else max(qubo.rows, 1)
+    for first in range(0, qubo.rows, block):
+        rows = slice(first, first + block)
+        per_row = tuple(array[rows] for array in state)
+        chunk = max(CHUNK // (work * len(done[rows])), 1) if going else most
+        for left in range(most, 0, -chunk):
+            over_rows(DESCENTS[moves], (walk.H, min(chunk, left)), per_row, threads)
+            if going and not going(walk.energy):
+                return walk.states()
+            if done[rows].all():
+                break
+    return walk.states()

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from solvers.budget import Budget
-from solvers.decoders import babai
+from solvers.decoders import decoder
 from solvers.decoders.babai import Babai
 from solvers.decoders.factor import ORDERS, binary_targets, factorise
 from solvers.decoders.klein import Klein
@@ -129,7 +129,7 @@ class TestBabai:
         assert found.info["damping"] > 0.5
 
     def test_time_is_looked_at_between_rows(self, monkeypatch):
-        monkeypatch.setattr(babai, "CHUNK", 1)
+        monkeypatch.setattr(decoder, "CHUNK", 1)
         qubo = example_batch(5, 30)
         clock = iter(range(10**6))
         monkeypatch.setattr("solvers.budget.time.perf_counter", lambda: next(clock))
@@ -145,7 +145,7 @@ class TestBabai:
     def test_chunks_do_not_matter(self, monkeypatch):
         qubo = example_batch(7, 30)
         whole = Babai().solve(qubo)
-        monkeypatch.setattr(babai, "CHUNK", 2 * 0.5 * 30**2)
+        monkeypatch.setattr(decoder, "CHUNK", 2 * 0.5 * 30**2)
         parts = Babai().solve(qubo)
         assert len(parts.trace[0]) > len(whole.trace[0])
         np.testing.assert_array_equal(parts.states, whole.states)

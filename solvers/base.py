@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -222,14 +221,14 @@ class Solver(ABC):
             States of another shape or with other values, or a batch that the solver
             does not support.
         """
-        begun = time.perf_counter()
+        budget, monitor = budget or Budget(), monitor or Monitor()
+        begun = monitor.clock()
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
         self.require(
             isinstance(seed, int | np.integer) and seed >= 0,
             f"seed must be a whole number from 0, not {seed}",
         )
-        budget, monitor = budget or Budget(), monitor or Monitor()
         self.require(
             budget.target is None or np.shape(budget.target) in ((), (qubo.rows,)),
             f"target must be one number or have shape {(qubo.rows,)}",
@@ -247,7 +246,7 @@ class Solver(ABC):
         monitor.start(
             budget, start_energies if keeps_start else np.full(qubo.rows, np.inf)
         )
-        prepared = time.perf_counter()
+        prepared = monitor.clock()
         states = self.search(task)
         self.require(
             np.shape(states) == (qubo.rows, qubo.n),
@@ -256,7 +255,7 @@ class Solver(ABC):
         )
         if not self.out_of_set:
             states = qubo.pin(states)
-        solved = time.perf_counter()
+        solved = monitor.clock()
         if self.polish != "none":
             limited = budget.seconds is not None
             going = (lambda _: monitor.remaining() > 0) if limited else None
@@ -274,7 +273,7 @@ class Solver(ABC):
             timing={
                 "prepare": prepared - begun,
                 "solve": solved - prepared,
-                "finish": time.perf_counter() - solved,
+                "finish": monitor.clock() - solved,
             },
             trace=(np.array(monitor.seconds), np.array(monitor.energies)),
             info=info,

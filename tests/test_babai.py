@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from solvers.budget import Budget
+from solvers.budget import Budget, Monitor
 from solvers.decoders import decoder
 from solvers.decoders.babai import Babai
 from solvers.decoders.factor import ORDERS, binary_targets, factorise
@@ -20,6 +20,7 @@ from solvers.testing import (
     example_batch,
     reference_energies,
 )
+from tests.clocks import Clock
 
 
 def by_definition(qubo: QuboBatch, order: str, damping: float) -> np.ndarray:
@@ -131,10 +132,9 @@ class TestBabai:
     def test_time_is_looked_at_between_rows(self, monkeypatch):
         monkeypatch.setattr(decoder, "CHUNK", 1)
         qubo = example_batch(5, 30)
-        clock = iter(range(10**6))
-        monkeypatch.setattr("solvers.budget.time.perf_counter", lambda: next(clock))
         whole = Babai().solve(qubo)
-        some = Babai().solve(qubo, budget=Budget(seconds=4))
+        monitor = Monitor(clock=Clock(tick=1))
+        some = Babai().solve(qubo, budget=Budget(seconds=4), monitor=monitor)
         same = (some.states == whole.states).all(axis=1)
         start = (some.states == qubo.nearest()).all(axis=1)
         assert some.status == "time"

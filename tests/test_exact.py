@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers.budget import Budget
+from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
 from solvers.kernels import enumeration
 from solvers.proofs.exact import MILLION, Exact
@@ -26,16 +26,10 @@ from solvers.testing import (
     example_batches,
     reference_energies,
 )
+from tests.clocks import Clock
 
 # No enumeration: every row is searched.
 SEARCH = Exact(enumerate=0)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled():
-    """Compilation belongs to no test's clock."""
-    SEARCH.solve(example_batch(1, 14))
-    Exact().solve(example_batch(1, 2))
 
 
 def ill_conditioned(rows: int, n: int, seed: int = 0, power: float = 3) -> QuboBatch:
@@ -195,9 +189,11 @@ class TestLimits:
         assert found.info["gap"] == [math.inf]
 
     def test_seconds(self):
-        found = Exact().solve(self.large, budget=Budget(seconds=0.5))
+        clock = Clock(tick=1e-3, last=1.0)
+        found = Exact().solve(
+            self.large, budget=Budget(seconds=0.5), monitor=Monitor(clock=clock)
+        )
         assert found.status == "time"
-        assert found.timing["solve"] < 0.55 + 0.15
         assert not any(found.info["proved"])
         assert (np.array(found.info["lower_bound"]) <= found.energies).all()
         # Rows get about equal shares.
@@ -223,14 +219,20 @@ class TestLimits:
     @pytest.mark.parametrize("seconds", [None, 0.6])
     def test_rows_in_groups(self, monkeypatch, seconds):
         """Where memory does not hold all rows, groups of them share the time."""
-        qubo = ill_conditioned(3, 90, power=2) if seconds else correlated(3, 30)
-        whole = Exact().solve(qubo, budget=Budget(seconds=seconds))
+        qubo = ill_conditioned(3, 70, power=1.5) if seconds else correlated(3, 30)
+
+        def solve():
+            clock = Clock(tick=5e-4, last=2 * (seconds or math.inf))
+            return Exact().solve(
+                qubo, budget=Budget(seconds=seconds), monitor=Monitor(clock=clock)
+            )
+
+        whole = solve()
         monkeypatch.setattr("solvers.proofs.exact.MEMORY", 1.0)
-        found = Exact().solve(qubo, budget=Budget(seconds=seconds))
+        found = solve()
         if seconds:
-            assert found.timing["solve"] < 1.1 * seconds + 0.15
-            # Chunks of work are long against a tenth of a second on a busy machine.
-            assert min(found.info["nodes"]) > 0.02 * max(whole.info["nodes"])
+            assert found.status == "time"
+            assert min(found.info["nodes"]) > 0.2 * max(whole.info["nodes"])
         else:
             assert found.info == whole.info
             np.testing.assert_array_equal(found.states, whole.states)
@@ -245,10 +247,11 @@ class TestLimits:
 
 
 class TestProof:
-    def test_improves_the_bound_threshold_by_threshold(self, monkeypatch):
-        monkeypatch.setattr("solvers.proofs.proof.TURN", 0.0)
+    def test_improves_the_bound_threshold_by_threshold(self):
         qubo = correlated(1, 60, seed=3)
-        proof = Proof(Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9)
+        proof = Proof(
+            Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9, Clock(tick=1)
+        )
         bounds = [proof.lower]
         while not proof.done:
             proof.advance()
@@ -281,7 +284,7 @@ class TestProof:
 
     def test_without_a_bound_the_gap_is_infinite(self):
         qubo = correlated(1, 30, seed=3)
-        proof = Proof(Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9)
+        proof = Proof(Model.of_row(qubo, 0), qubo.nearest()[0], 20, 200, 10**9, Clock())
         assert (proof.lower, proof.gap) == (-math.inf, math.inf)
 
     def test_settled_rows_need_no_search(self):
@@ -326,5 +329,5 @@ def test_proves_rows_of_a_first_layer():
         np.full((6, 1), s),
         np.clip(t, 0, 1),
     )
-    found = Exact().solve(qubo, budget=Budget(seconds=60))
+    found = Exact().solve(qubo)
     assert all(found.info["proved"])

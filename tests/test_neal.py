@@ -13,6 +13,7 @@ from solvers.qubo import QuboBatch
 from solvers.sampling import neal
 from solvers.sampling.neal import Neal
 from solvers.testing import brute_force, example_batch, reference_energies
+from tests.clocks import Clock
 
 
 class Recorder:
@@ -113,11 +114,13 @@ def test_every_read_starts_warm():
 def test_rows_not_reached_in_time_keep_the_start():
     qubo = example_batch(200, 40)
     start = 1 - qubo.nearest()
-    found = Neal(num_sweeps=30000).solve(
-        qubo, initial=start, budget=Budget(seconds=0.1)
+    found = Neal(num_sweeps=3000).solve(
+        qubo,
+        initial=start,
+        budget=Budget(seconds=40),
+        monitor=Monitor(clock=Clock(tick=1, last=400)),
     )
     assert found.status == "time"
-    assert found.timing["solve"] < 0.6
     np.testing.assert_array_equal(found.states[-1], start[-1])
     exact = reference_energies(qubo, found.states)
     np.testing.assert_allclose(found.energies, exact)

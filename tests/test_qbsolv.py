@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from solvers.budget import Budget
+from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
 from solvers.flips.qbsolv import Qbsolv
 from solvers.flips.tabu import TabuWalk
@@ -20,12 +20,7 @@ from solvers.testing import (
     reference_energies,
 )
 from tests.cases import flip_costs, make, some_states
-
-
-@pytest.fixture(scope="module", autouse=True)
-def compiled():
-    """Compilation belongs to no test's clock."""
-    Qbsolv(repeats=1).solve(example_batch(1, 2))
+from tests.clocks import Clock
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
@@ -183,12 +178,16 @@ def test_where_a_search_is_cut_changes_nothing(monkeypatch):
     np.testing.assert_array_equal(one.states, many.states)
 
 
-@pytest.mark.parametrize(("rows", "n"), [(1, 60), (64, 147)])
-def test_seconds(rows, n):
+@pytest.mark.parametrize(("rows", "n", "each"), [(1, 60, 1e-2), (64, 147, 1.0)])
+def test_seconds(rows, n, each, monkeypatch):
     qubo = example_batch(rows, n)
-    found = Qbsolv(repeats=10**7).solve(qubo, budget=Budget(seconds=0.4))
+    clock = Clock(last=55)
+    passes = clock.paces(monkeypatch, each=each)
+    found = Qbsolv(repeats=10**7).solve(
+        qubo, budget=Budget(seconds=50), monitor=Monitor(clock=clock)
+    )
     assert found.status == "time"
-    assert 0.4 <= found.timing["solve"] < 0.44 + 0.02
+    assert sum(passes) * each == pytest.approx(50, rel=0.03)
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from abc import abstractmethod
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -131,9 +130,9 @@ class _Run:
         enough = self._energies[r] <= self._targets[r]
         if monitor.remaining() <= 0 or enough or not len(free):
             return monitor.report(self._energies)
-        begun = time.perf_counter()
+        begun = monitor.clock()
         model = self._peer.model(qubo, r)
-        self.building += time.perf_counter() - begun
+        self.building += monitor.clock() - begun
         self._models += 1
         if model is None:
             return monitor.report(self._energies)
@@ -149,9 +148,9 @@ class _Run:
                 seconds=left,
                 target=float(self._targets[r]),
             )
-            begun = time.perf_counter()
+            begun = monitor.clock()
             state, energy = self._peer.sample(model, call)
-            self._cost = (time.perf_counter() - begun) / effort
+            self._cost = (monitor.clock() - begun) / effort
             self._longest = max(self._longest, effort)
             spent += effort
             if energy < self._energies[r]:

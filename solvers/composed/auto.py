@@ -96,7 +96,9 @@ def _share(task: Task, left: int, start: States, runs: int) -> Task:
     budget = task.budget
     if budget.seconds is not None:
         budget = replace(budget, seconds=max(task.monitor.remaining() / left, 1e-3))
-    monitor = Monitor(lambda _, best: task.monitor.record(best))
+    monitor = Monitor(
+        lambda _, best: task.monitor.record(best), clock=task.monitor.clock
+    )
     monitor.start(budget, task.monitor.best)
     return replace(
         task,

@@ -10,8 +10,8 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
-from solvers.budget import Monitor
 from solvers.kernels import flips
+from solvers.pace import Schedule
 from solvers.polish import descend
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
@@ -88,19 +88,20 @@ class SimulatedAnnealing(Solver):
         best = walk.z.copy()
         rng = task.streams()
         # Setting up the fields costs about what a hot sweep does.
-        pace = _Pace(
+        schedule = Schedule(
             task.monitor,
             task.budget.cap(self.num_sweeps),
-            self.num_restarts,
-            task.monitor.elapsed() - begun,
+            CHUNK,
+            each=task.monitor.elapsed() - begun,
+            rounds=self.num_restarts,
+            closed=True,
         )
-        going = task.monitor.remaining() > 0
-        while going and (position := pace.next_chunk()) is not None:
+        while (chunk := schedule.next()) is not None:
             # Fields drift by rounding, and a new anneal begins at the start.
-            begin = task.start if pace.fresh else walk.states()
+            begin = task.start if schedule.fresh else walk.states()
             walk.move_to(qubo, begin, threads)
-            beta = np.exp(log_hot + (log_cold - log_hot) * position)
-            beta = np.broadcast_to(beta, (qubo.rows, len(position))).copy()
+            beta = np.exp(log_hot + (log_cold - log_hot) * chunk[0])
+            beta = np.broadcast_to(beta, (qubo.rows, len(chunk[0]))).copy()
             over_rows(
                 flips.anneal,
                 (walk.H,),
@@ -113,8 +114,9 @@ class SimulatedAnnealing(Solver):
             energies = qubo.energies(states, threads)
             held = np.where((energies < held_energy)[:, None], states, held)
             held_energy = np.minimum(energies, held_energy)
-            going = task.monitor.report(held_energy)
-        task.info["sweeps"] = pace.total
+            if not task.monitor.report(held_energy):
+                break
+        task.info["sweeps"] = schedule.taken
         task.info["flips"] = int(walk.flips.sum())
         return held
 
@@ -135,58 +137,3 @@ def _fits_float32(qubo: QuboBatch) -> bool:
     scale = float(qubo.scale.max(initial=0))
     size = scale**2 * float(np.abs(qubo.H).max(initial=0)) * max(qubo.n, 1)
     return 1e-25 < size < 1e25 and float(np.abs(qubo.linear).max(initial=0)) < 1e25
-
-
-class _Pace:
-    """Hands out the schedule of each anneal in chunks of sweeps.
-
-    Positions run from 0 to 1. Without a limit of seconds every chunk has the same
-    length, so that the answer is reproducible; with one, chunks are kept short against
-    it, and steps are lengthened so that the last anneal ends cold and in time.
-    """
-
-    def __init__(
-        self, monitor: Monitor, sweeps: int, restarts: int, seconds_each: float
-    ) -> None:
-        self._monitor = monitor
-        self._sweeps = sweeps
-        self._restarts = restarts
-        self._next = 0.0
-        self._done = 0
-        self._begun = monitor.elapsed()
-        self._seconds_each = seconds_each
-        self.total = 0
-        self.fresh = True
-
-    def next_chunk(self) -> Float | None:
-        """Schedule positions of the next sweeps; None when all anneals are done.
-
-        Sets `fresh` where they begin an anneal.
-        """
-        self.fresh = self._done == 0
-        if self._restarts == 0:
-            return None
-        left = self._sweeps - self._done
-        count = min(CHUNK, left)
-        if math.isfinite(self._monitor.remaining()):
-            left, count = self._in_time(left, count)
-        step = (1.0 - self._next) / max(left - 1, 1)
-        # The last sweep of all is at the cold end, also where it is the only one.
-        first = self._next if left > 1 else 1.0
-        positions: Float = first + step * np.arange(count, dtype=np.float64)
-        self.total += count
-        self._next += step * count
-        self._done += count
-        if count == left:
-            self._restarts -= 1
-            self._next, self._done = 0.0, 0
-        return positions
-
-    def _in_time(self, left: int, count: int) -> tuple[int, int]:
-        """Sweeps left in this anneal and in the next chunk that time allows for."""
-        if self.total:
-            self._seconds_each = (self._monitor.elapsed() - self._begun) / self.total
-        left_seconds = self._monitor.remaining() / self._restarts
-        affordable = left_seconds / max(self._seconds_each, 1e-9)
-        left = max(min(left, int(affordable)), 1)
-        return left, max(min(count, left, int(0.02 * affordable)), 1)

@@ -9,8 +9,9 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
-from solvers.flips.tabu import CHUNK, SPREAD, Stops, TabuWalk, run_length, tenures
+from solvers.flips.tabu import CHUNK, SPREAD, TabuWalk, run_length, tenures
 from solvers.kernels import tabu_rounds as kernels
+from solvers.pace import Pace
 from solvers.polish import descend
 from solvers.qubo import States
 from solvers.threads import over_rows
@@ -86,9 +87,8 @@ class Qbsolv(Solver):
         idle, made = np.zeros((2, rows), np.int64)
         size = min(self.subsize, max(n, 1))
         # A pass looks at every variable about three times n, if it is short.
-        stops = Stops(task.monitor, task.budget.cap(10**9), CHUNK, 3 * rows * n * n)
-        done = 0
-        while (until := stops.next()) is not None:
+        pace = Pace(task.monitor, max(1, CHUNK // max(3 * rows * n * n, 1)))
+        while passes := pace.next(task.budget.cap(10**9) - pace.taken):
             over_rows(
                 kernels.passes,
                 (
@@ -96,7 +96,7 @@ class Qbsolv(Solver):
                     walk.H,
                     walk.index,
                     walk.low,
-                    until - done,
+                    passes,
                     self.repeats,
                     size,
                 )
@@ -106,7 +106,6 @@ class Qbsolv(Solver):
                 + (champion, energy, idle, made),
                 threads,
             )
-            done = until
             over = (idle >= self.repeats) | (walk.most < 0)
             if not task.monitor.report(energy) or over.all():
                 break

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
-from solvers.budget import Monitor
 from solvers.errors import InputError
 from solvers.kernels import flips, tabu_rounds
 from solvers.kernels import tabu as kernels
+from solvers.pace import Pace
 from solvers.polish import descend
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
@@ -109,13 +109,12 @@ class Tabu(Solver):
         rng, going = task.streams(), np.zeros(rows, bool)
         best, best_energy = task.start, qubo.energies(task.start, threads)
         size = min(self.subsize, n)
-        stops = Stops(
-            task.monitor, task.budget.cap(self.num_sweeps) * n, CHUNK, rows * n
-        )
-        while (until := stops.next()) is not None:
+        most = task.budget.cap(self.num_sweeps) * n
+        pace = Pace(task.monitor, max(1, CHUNK // max(rows * n, 1)))
+        while pace.next(most - pace.taken):
             over_rows(
                 tabu_rounds.search,
-                (walk.exact, walk.H, walk.index, walk.low, until)
+                (walk.exact, walk.H, walk.index, walk.low, pace.taken)
                 + (run_length(self.patience, n), self.relink, self.share)
                 + (max(1, round(self.weakest * n)), max(1, round(self.strongest * n)))
                 + (*tenures(self.tenure, n), SPREAD)
@@ -157,38 +156,6 @@ def run_length(patience: float, n: int) -> int:
     Bounded by what float32 can count.
     """
     return max(1, round(min(patience * n, 2**24 / kernels.PATIENCES)))
-
-
-class Stops:
-    """Hands out how far to go next, in flips per row.
-
-    Without a limit of seconds the stops are always the same, so that what depends on
-    them, such as a target, is reproducible. With one, they follow the speed so far.
-    """
-
-    def __init__(self, monitor: Monitor, total: int, chunk: int, work: int) -> None:
-        """`total` flips per row, `chunk` of work between stops, `work` of a flip."""
-        self._monitor = monitor
-        self._total = total
-        self._step = max(1, chunk // max(work, 1))
-        self._done = 0
-        self._begun = monitor.elapsed()
-        self._timed = math.isfinite(monitor.remaining())
-        if self._timed:
-            self._step = max(1, self._step // 100)
-
-    def next(self) -> int | None:
-        """Flips per row to have made by the next report; None at the end."""
-        if self._done >= self._total or self._monitor.remaining() <= 0:
-            return None
-        if self._timed and self._done:
-            left = self._monitor.remaining()
-            each = (self._monitor.elapsed() - self._begun) / self._done
-            # Short against the budget, and the last ones against what is left of it.
-            seconds = min(0.05, 0.02 * (left + each * self._done), max(left, 1e-3))
-            self._step = min(max(1, int(seconds / each)), 4 * self._step)
-        self._done = min(self._done + self._step, self._total)
-        return self._done
 
 
 @dataclass(eq=False)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -21,7 +20,7 @@ from solvers.lattice.moves import (
     short_vectors,
 )
 from solvers.lattice.pool import DAMPING, Pool
-from solvers.pace import Pace
+from solvers.pace import Schedule
 from solvers.qubo import Float, States
 from solvers.threads import one_blas_thread
 
@@ -142,11 +141,11 @@ class _Search:
         self.rows = np.arange(qubo.rows)
         self.swept = self.accepted = self.calls = 0
         self.going = True
-        begun = time.perf_counter()
+        begun = task.monitor.elapsed()
         most = solver.max_moves or min(MOVES_EACH * qubo.n, MOST_MOVES)
         self.library = short_vectors(qubo.H, self.kinds(), most)
         self.lanes = Lanes.over(qubo, self.library)
-        task.info["library_seconds"] = time.perf_counter() - begun
+        task.info["library_seconds"] = task.monitor.elapsed() - begun
         self.pool = Pool.of(qubo, task.budget.threads)
         self.heat: Float = np.ones(qubo.rows)
         self.seconds_each = 0.0
@@ -293,13 +292,14 @@ class _Search:
         qubo, threads = self.task.qubo.take(rows), self.task.budget.threads
         best, lowest = states, qubo.energies(states, threads)
         tiles = self.lanes.stand(rows, states, threads)
-        pace = Pace(self.task.monitor, min(sweeps, self.sweeps_left()), CHUNK)
+        left = min(sweeps, self.sweeps_left())
+        schedule = Schedule(self.task.monitor, left, CHUNK)
         taken = 0
         while self.going:
-            step = pace.next()
+            step = schedule.next()
             if step is not None:
                 self.sweep(tiles, self.heat[rows], COLD ** step[0])
-            if step is not None and pace.taken - taken < REFRESH:
+            if step is not None and schedule.taken - taken < REFRESH:
                 continue
             if step is None:
                 last = min(DESCENTS, self.sweeps_left())
@@ -311,7 +311,7 @@ class _Search:
             lowest = np.minimum(energies, lowest)
             if step is None:
                 break
-            taken = pace.taken
+            taken = schedule.taken
             tiles = self.lanes.stand(rows, qubo.pin(tiles.last_states()), threads)
             if len(rows) == len(self.rows):
                 self.report(lowest)

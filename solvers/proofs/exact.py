@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
-from solvers.budget import Budget
+from solvers.budget import Budget, Monitor
 from solvers.flips.tabu import Tabu
 from solvers.proofs.proof import Proof
 from solvers.proofs.semidefinite import Model
@@ -124,7 +124,9 @@ class Exact(Solver):
         proofs = []
         for row in rows:
             x, model = states[row, qubo.free(row)], Model.of_row(qubo, row)
-            proofs.append(Proof(model, x, self.enumerate, self.largest, limit))
+            proofs.append(
+                Proof(model, x, self.enumerate, self.largest, limit, monitor.clock)
+            )
 
         def advance(proof: Proof) -> None:
             if monitor.remaining() > left:
@@ -158,6 +160,7 @@ class Exact(Solver):
                 seed=task.seed,
                 initial=task.start,
                 budget=Budget(seconds=seconds, threads=task.budget.threads),
+                monitor=Monitor(clock=task.monitor.clock),
             )
             .states
         )

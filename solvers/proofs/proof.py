@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Generator
 from dataclasses import dataclass
 
@@ -11,6 +10,7 @@ import numpy as np
 import scipy.linalg
 from numpy.typing import NDArray
 
+from solvers.budget import Clock
 from solvers.kernels import enumeration, sphere
 from solvers.proofs.semidefinite import Model, Split, central_path, ellipsoid
 from solvers.qubo import Float, States
@@ -130,6 +130,8 @@ class Proof:
         tried.
     limit
         Nodes at most.
+    clock
+        By which turns end.
 
     Attributes
     ----------
@@ -142,14 +144,20 @@ class Proof:
     """
 
     def __init__(
-        self, model: Model, x: States, enumerated: int, largest: int, limit: int
+        self,
+        model: Model,
+        x: States,
+        enumerated: int,
+        largest: int,
+        limit: int,
+        clock: Clock,
     ) -> None:
         self.x, self.energy = x.copy(), np.full(2, model.energies(x))
         self.lower, self.proved, self.nodes = -math.inf, False, 0
         self.tolerance = 2 * model.noise
         self.done = False
         self._enumerated, self._largest, self._limit = enumerated, largest, limit
-        self._model = model
+        self._model, self._clock = model, clock
         self._split: Split | None = None
         self._work = self._prove()
 
@@ -160,10 +168,10 @@ class Proof:
         ms, and up to a tenth of a second in the reduction of a basis; at 1000, where
         there is only the bound, up to two tenths.
         """
-        until = time.perf_counter() + TURN
+        until = self._clock() + TURN
         try:
             next(self._work)
-            while time.perf_counter() < until:
+            while self._clock() < until:
                 next(self._work)
         except StopIteration as end:
             self.done, self.proved = True, end.value

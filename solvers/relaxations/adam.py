@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from solvers.base import Task
 from solvers.kernels import relaxation as kernels
-from solvers.pace import Pace
+from solvers.pace import Schedule
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 from solvers.walk import aligned
@@ -243,10 +243,9 @@ def relax(task: Task, how: Relaxation, unit: Float) -> States:
     V = padded(how.start(point))
     m, v, h, slope, y, g = (zeros_like(V) for _ in range(6))
     held, journal = Held.start(task), Journal(task, how, unit)
-    pace = Pace(task.monitor, task.budget.cap(how.steps))
-    going = task.monitor.remaining() > 0
-    while going and (chunk := pace.next()) is not None:
-        plan = how.plan(*chunk, pace.taken - len(chunk[0]))
+    schedule = Schedule(task.monitor, task.budget.cap(how.steps))
+    while (chunk := schedule.next()) is not None:
+        plan = how.plan(*chunk, schedule.taken - len(chunk[0]))
         over_rows(
             kernels.relax,
             (form.H, np.float32(how.low), np.float32(how.span), plan),
@@ -254,11 +253,12 @@ def relax(task: Task, how: Relaxation, unit: Float) -> States:
             + (how.weight.astype(np.float32),),
             threads,
         )
-        if journal.due(pace.position):
+        if journal.due(schedule.position):
             soft = np.where(free, h[:, : qubo.n], point)
-            journal.note(pace, soft, float(relaxed_energies(qubo, soft).sum()))
-        going = held.report(qubo.pin((V[:, : qubo.n] >= 0).astype(np.uint8)))
-    journal.close(h[:, : qubo.n], free, pace)
+            journal.note(schedule, soft, float(relaxed_energies(qubo, soft).sum()))
+        if not held.report(qubo.pin((V[:, : qubo.n] >= 0).astype(np.uint8))):
+            break
+    journal.close(h[:, : qubo.n], free, schedule)
     return held.states
 
 
@@ -286,16 +286,18 @@ class Journal:
         """Whether a further tenth of the schedule is done."""
         return position * POINTS + 1e-6 >= len(self._info["loss"]) + 1
 
-    def note(self, pace: Pace, h: Float, loss: float) -> None:
+    def note(self, schedule: Schedule, h: Float, loss: float) -> None:
         """Add a point, at relaxed states [R, n]."""
-        weighted = self._how.regularisation(h, pace.position) * self._unit
-        self._info["loss"].append((pace.taken, loss, float(weighted.sum())))
+        weighted = self._how.regularisation(h, schedule.position) * self._unit
+        self._info["loss"].append((schedule.taken, loss, float(weighted.sum())))
 
-    def close(self, h: NDArray[Any], free: NDArray[np.bool_], pace: Pace) -> None:
+    def close(
+        self, h: NDArray[Any], free: NDArray[np.bool_], schedule: Schedule
+    ) -> None:
         """Say how hard the relaxed states [R, n] are in the end."""
         soft = np.minimum(h, 1 - h)[free] > SOFT
         share = float(soft.mean()) if soft.size else 0.0
-        self._info |= {"steps": pace.taken, "soft_fraction": share}
+        self._info |= {"steps": schedule.taken, "soft_fraction": share}
         if share > TOO_SOFT:
             self._info["warning"] = (
                 f"{100 * share:.1f} % of the relaxed states are not near 0 or 1; take "

@@ -10,7 +10,7 @@ import numpy as np
 from solvers.base import Task
 from solvers.errors import InputError
 from solvers.layer_data import LayerData
-from solvers.pace import Pace
+from solvers.pace import Schedule
 from solvers.qubo import Float, QuboBatch, States
 from solvers.relaxations.adam import (
     Held,
@@ -197,11 +197,10 @@ def descend(
     free = torch.from_numpy(mask).to(device)
     m, v, h = torch.zeros_like(V), torch.zeros_like(V), p
     journal = Journal(task, how, unit)
-    pace = Pace(task.monitor, task.budget.cap(how.steps))
+    schedule = Schedule(task.monitor, task.budget.cap(how.steps))
     states = task.start
-    going = task.monitor.remaining() > 0
-    while going and (chunk := pace.next()) is not None:
-        plan = how.plan(*chunk, pace.taken - len(chunk[0]))
+    while (chunk := schedule.next()) is not None:
+        plan = how.plan(*chunk, schedule.taken - len(chunk[0]))
         for rate, root, beta, on, inverse, _ in plan.tolist():
             h, slope = soften(V, how, inverse)
             errors, d = objective(torch.where(free, h, p))
@@ -212,14 +211,15 @@ def descend(
             m.lerp_(d, 0.1)
             v.mul_(0.999).addcmul_(d, d, value=0.001)
             V.addcdiv_(m, v.sqrt().mul_(root).add_(1e-8), value=-rate)
-        if journal.due(pace.position):
+        if journal.due(schedule.position):
             soft = torch.where(free, h, p).double().cpu().numpy()
             loss = errors.double().cpu().numpy() * unit
-            journal.note(pace, soft, float(loss.sum()))
+            journal.note(schedule, soft, float(loss.sum()))
         h = soften(V, how, float(plan[-1, 5]))[0]
         states = qubo.pin((V >= 0).to(torch.uint8).cpu().numpy())
-        going = report(states)
-    journal.close(h.cpu().numpy(), mask, pace)
+        if not report(states):
+            break
+    journal.close(h.cpu().numpy(), mask, schedule)
     return states
 
 

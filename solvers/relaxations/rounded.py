@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solvers.base import Task
 from solvers.kernels import relaxation as kernels
-from solvers.pace import Pace
+from solvers.pace import Schedule
 from solvers.qubo import Float
 from solvers.relaxations.adam import (
     Float32,
@@ -61,12 +61,11 @@ class RoundedDescent:
         best, excess = z.copy(), np.full(qubo.rows, np.inf, np.float32)
         limits = padded(self.lowest), padded(self.highest)
         held, energies = task.start.astype(np.int16), qubo.energies(task.start, threads)
-        pace = Pace(task.monitor, task.budget.cap(self.steps))
-        going = task.monitor.remaining() > 0
-        while going and (chunk := pace.next()) is not None:
+        schedule = Schedule(task.monitor, task.budget.cap(self.steps))
+        while (chunk := schedule.next()) is not None:
             over_rows(
                 kernels.descend_rounded,
-                (form.H, self.by_sign, self._plan(*chunk, pace)),
+                (form.H, self.by_sign, self._plan(*chunk, schedule.taken)),
                 (z, m, v, y, g, form.s, form.c, form.p, *limits, best, excess),
                 threads,
             )
@@ -74,8 +73,9 @@ class RoundedDescent:
             found = qubo.energies(x, threads)
             held = np.where((found < energies)[:, None], x, held)
             energies = np.minimum(found, energies)
-            going = task.monitor.report(energies)
-        task.info.update(objective=QUADRATIC, steps=pace.taken)
+            if not task.monitor.report(energies):
+                break
+        task.info.update(objective=QUADRATIC, steps=schedule.taken)
         return held
 
     def on_layer(self, loss: LayerLoss) -> NDArray[Any]:
@@ -94,11 +94,10 @@ class RoundedDescent:
         images = JUDGED_BATCHES * loss.batch
         least = loss.judge(best, images)
         curve = [(0, float(least.sum()))]
-        pace = Pace(task.monitor, task.budget.cap(self.steps), JUDGED_EVERY)
+        schedule = Schedule(task.monitor, task.budget.cap(self.steps), JUDGED_EVERY)
         unknown = np.full(task.qubo.rows, np.inf)
-        going = task.monitor.remaining() > 0
-        while going and (chunk := pace.next()) is not None:
-            for rate, root in self._plan(*chunk, pace).tolist():
+        while (chunk := schedule.next()) is not None:
+            for rate, root in self._plan(*chunk, schedule.taken).tolist():
                 gradient = loss((z + 0.5).floor())[1]
                 if self.by_sign:
                     z -= rate * gradient.sign()
@@ -111,15 +110,16 @@ class RoundedDescent:
             errors = loss.judge(x, images)
             best = torch.where((errors < least)[:, None], x, best)
             least = torch.minimum(errors, least)
-            if pace.position * 10 + 1e-6 >= len(curve):
-                curve.append((pace.taken, float(least.sum())))
-            going = task.monitor.report(unknown)
-        task.info.update(objective=EQ_25, steps=pace.taken, loss=curve)
+            if schedule.position * 10 + 1e-6 >= len(curve):
+                curve.append((schedule.taken, float(least.sum())))
+            if not task.monitor.report(unknown):
+                break
+        task.info.update(objective=EQ_25, steps=schedule.taken, loss=curve)
         return best.to(torch.int16).cpu().numpy()
 
-    def _plan(self, positions: Float, step: float, pace: Pace) -> Float32:
-        """Rate and root [K, 2] of the steps at these positions."""
-        number = pace.taken - len(positions) + 1 + np.arange(len(positions))
+    def _plan(self, positions: Float, step: float, taken: int) -> Float32:
+        """Rate and root [K, 2] of the steps at these positions, the last `taken`."""
+        number = taken - len(positions) + 1 + np.arange(len(positions))
         rates = self.rate * (1 - positions) * self.steps * step
         if self.by_sign:
             return np.stack([rates, rates], axis=1).astype(np.float32)

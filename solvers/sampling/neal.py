@@ -76,7 +76,7 @@ class Neal(Solver):
         stop = _Stop(task.monitor)
         for r in range(qubo.rows):
             free = np.flatnonzero(qubo.free(r))
-            if not len(free) or (r and task.monitor.remaining() <= 0):
+            if not len(free):
                 continue
             if self.warm:
                 start = zip(free.tolist(), states[r, free].tolist(), strict=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from fractions import Fraction
 
 import numpy as np
 
@@ -26,6 +27,32 @@ def make(rows: int, n: int, seed: int = 0, dtype: type = np.float64) -> QuboBatc
 def some_states(qubo: QuboBatch, seed: int = 1) -> np.ndarray:
     rng = np.random.default_rng(seed)
     return qubo.pin(rng.integers(0, 2, (qubo.rows, qubo.n), np.uint8))
+
+
+def rounding(qubo: QuboBatch) -> np.ndarray:
+    """What two sums of an energy may differ by [R]: 1e-9 of the terms that cancel.
+
+    For comparisons of energies that two routines have summed, each in its own order.
+    """
+    sizes = {name: abs(getattr(qubo, name)) for name in ("H", "linear", "offset")}
+    ones = np.ones((qubo.rows, qubo.n), np.uint8)
+    return 1e-9 * reference_energies(replace(qubo, **sizes), ones)
+
+
+def exact_energies(qubo: QuboBatch, states: np.ndarray) -> list[Fraction]:
+    """Energies [R] without any rounding, of states [R, n]; for small n."""
+    scale, found = qubo.full_scale(), []
+    for r, x in enumerate(states):
+        ones = np.flatnonzero(x)
+        s = {i: Fraction(scale[r, i]) for i in ones}
+        total = Fraction(qubo.offset[r]) + sum(
+            Fraction(qubo.linear[r, i]) for i in ones
+        )
+        total += sum(
+            s[i] * s[j] * Fraction(float(qubo.H[i, j])) for i in ones for j in ones
+        )
+        found.append(total)
+    return found
 
 
 def flip_costs(qubo: QuboBatch, states: np.ndarray) -> np.ndarray:

@@ -55,10 +55,10 @@ def test_table(problem, capsys):
     assert list(lines) == VARIANTS
     for moves, library, *pairs in lines.values():
         assert int(moves) >= 20
-        assert 0 <= float(library) < 1
+        assert float(library) >= 0
         assert len(pairs) == 6
         assert all(0 < float(ratio) <= 1 for ratio in pairs[::2]), pairs
-        assert all(0 < float(seconds) < 5 for seconds in pairs[1::2])
+        assert all(float(seconds) > 0 for seconds in pairs[1::2])
     # Singles alone; then all pairs as well.
     assert [lines[name][0] for name in VARIANTS[:2]] == ["20", str(20 + 190)]
     # What more is done from the same start cannot do worse.

@@ -15,7 +15,7 @@ from solvers.qubo import QuboBatch
 from solvers.testing import reference_energies
 from solvers.threads import over_rows
 from solvers.walk import Walk
-from tests.cases import SIZES, flip_costs, make, some_states
+from tests.cases import SIZES, flip_costs, make, rounding, some_states
 
 KINDS = list(MOVES)
 
@@ -27,7 +27,7 @@ def test_one_flip_optimum(n, moves):
     start = some_states(qubo)
     found = descend(qubo, start, moves)
     energies = reference_energies(qubo, found)
-    assert (energies <= reference_energies(qubo, start)).all()
+    assert (energies <= reference_energies(qubo, start) + rounding(qubo)).all()
     assert (flip_costs(qubo, found) >= -1e-9 * np.abs(energies).max()).all()
     np.testing.assert_array_equal(qubo.pin(found), found)
 

@@ -142,7 +142,8 @@ def test_proves_where_enumeration_cannot():
     again = Exact(sweeps=1).solve(qubo, initial=np.ones((2, 50), np.uint8), seed=3)
     np.testing.assert_array_equal(found.states, again.states)
     flips = found.states[:, None] ^ np.eye(50, dtype=np.uint8)
-    assert (qubo.energies(flips) >= found.energies[:, None]).all()
+    least = found.energies - found.info["tolerance"]
+    assert (qubo.energies(flips) >= least[:, None]).all()
 
 
 def test_start_does_not_matter_to_a_proof():
@@ -173,7 +174,7 @@ class TestLimits:
         assert max(found.info["nodes"]) < 1.3 * MILLION < max(more.info["nodes"])
         lower = np.array(found.info["lower_bound"])
         assert (lower <= more.energies).all()
-        assert (more.energies <= found.energies).all()
+        assert (more.energies <= found.energies + more.info["tolerance"]).all()
         gap = (found.energies - lower) / abs(found.energies)
         np.testing.assert_allclose(found.info["gap"], gap)
         again = Exact().solve(self.qubo, budget=short)

@@ -13,6 +13,7 @@ from solvers.qubo import QuboBatch
 from solvers.sampling import neal
 from solvers.sampling.neal import Neal
 from solvers.testing import brute_force, example_batch, reference_energies
+from tests.cases import rounding
 from tests.clocks import Clock
 
 
@@ -73,7 +74,7 @@ def test_beta_range_matters():
 def test_keeps_the_best_of_its_reads():
     qubo = example_batch(6, 12)
     one, many = (Neal(num_reads=k, num_sweeps=3).solve(qubo) for k in (1, 200))
-    assert (many.energies <= one.energies).all()
+    assert (many.energies <= one.energies + rounding(qubo)).all()
     assert many.energies.sum() < 0.95 * one.energies.sum()
 
 

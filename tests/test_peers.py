@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import sys
-import time
 import warnings
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
@@ -22,8 +21,9 @@ from benchmarks.peers.dwave import (
     DwaveTabu,
 )
 from benchmarks.peers.openjij import OpenJijSa, OpenJijSqa
-from solvers import Budget, InputError, parse_solver
+from solvers import Budget, InputError, Monitor, parse_solver
 from solvers.testing import brute_force, check_solver, example_batch, example_batches
+from tests.clocks import Clock
 
 # With little effort each, and options off their defaults.
 PEERS = (
@@ -103,18 +103,21 @@ def test_finds_an_optimum_of_few_variables(peer):
         peer = type(peer)()
     if isinstance(peer, OpenJijSqa):
         peer = replace(peer, num_reads=50)
-    found = installed(peer).solve(qubo, budget=budget, initial=worst)
+    monitor = Monitor(clock=Clock(tick=1e-4, last=2.0))
+    found = installed(peer).solve(qubo, budget=budget, initial=worst, monitor=monitor)
     np.testing.assert_allclose(found.energies, lowest, atol=1e-9)
     assert found.status == "target"
 
 
 @by_name(PEERS)
 def test_keeps_to_the_seconds_and_says_what_building_took(peer):
-    installed(peer).solve(example_batch(1, 4), budget=Budget(sweeps=1))
-    begun = time.perf_counter()
-    found = peer.solve(example_batch(3, 30), budget=Budget(seconds=0.3))
-    assert 0.2 < time.perf_counter() - begun < 0.6
-    assert 0 < found.info["build_seconds"] < 0.3
+    clock = Clock(tick=1e-2, last=1.0)
+    found = installed(peer).solve(
+        example_batch(3, 30), budget=Budget(seconds=0.3), monitor=Monitor(clock=clock)
+    )
+    assert clock.now > 0.2
+    # A model is built between two readings.
+    assert found.info["build_seconds"] == pytest.approx(3e-2)
 
 
 @by_name(SEEDED)
@@ -226,12 +229,11 @@ def test_dwave_tabu_finds_optima(name):
 
 
 def test_dwave_tabu_stops_at_the_target():
+    """A call that may take an hour comes back, or the test never ends."""
     qubo = example_batch(1, 10)
     _, lowest = brute_force(qubo)
-    begun = time.perf_counter()
-    budget = Budget(seconds=20, target=lowest + 1e-9)
+    budget = Budget(seconds=3600, target=lowest + 1e-9)
     assert DwaveTabu().solve(qubo, budget=budget).status == "target"
-    assert time.perf_counter() - begun < 10
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -241,6 +243,7 @@ class Paced(Peer):
     name: ClassVar[str] = "paced"
     package: ClassVar[str] = "numpy"
     calls: ClassVar[list[Call]] = []
+    clock: ClassVar[Clock] = Clock()
 
     unit: float = 1e-4
     building: float = 0.0
@@ -250,19 +253,22 @@ class Paced(Peer):
         return 640
 
     def model(self, qubo, row):
-        time.sleep(self.building)
+        self.clock.now += self.building
         return qubo.linear[row]
 
     def sample(self, model, call):
         self.calls.append(call)
-        time.sleep(self.unit * call.effort)
+        self.clock.now += self.unit * call.effort
         return call.start, 0.0
 
 
 @pytest.fixture
 def calls(monkeypatch):
     made: list[Call] = []
+    clock = Clock()
+    clock.for_all(monkeypatch)
     monkeypatch.setattr(Paced, "calls", made)
+    monkeypatch.setattr(Paced, "clock", clock)
     return made
 
 
@@ -276,7 +282,7 @@ def test_without_seconds_a_row_is_one_call(calls):
 
 def test_effort_grows_until_it_fills_the_share(calls):
     found = Paced().solve(example_batch(4, 5), budget=Budget(seconds=0.8))
-    assert 0.6 < found.timing["solve"] < 1.0
+    assert 0.6 < found.timing["solve"] < 0.82
     efforts = [c.effort for c in calls]
     assert efforts[0] == 640 // FIRST_SHARE
     longest = np.maximum.accumulate(efforts)
@@ -296,7 +302,7 @@ def test_rows_not_reached_keep_the_start(calls):
     qubo = example_batch(50, 5)
     found = Paced(building=0.02).solve(qubo, budget=Budget(seconds=0.2))
     assert found.status == "time"
-    assert found.timing["solve"] < 0.35
+    assert found.timing["solve"] < 0.25
     assert 0.06 < found.info["build_seconds"] < 0.16
     np.testing.assert_array_equal(found.states[-1], qubo.nearest()[-1])
 
@@ -306,7 +312,7 @@ def test_building_is_left_time(calls):
     peer = Paced(building=0.02, unit=1e-3)
     found = peer.solve(example_batch(8, 5), budget=Budget(seconds=0.6))
     assert len({c.seed for c in calls}) >= 8
-    assert found.timing["solve"] < 0.75
+    assert found.timing["solve"] < 0.65
 
 
 def test_rows_at_their_target_are_left_alone(calls):

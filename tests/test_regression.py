@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import time
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -221,8 +222,9 @@ def test_counts_are_whole_numbers_and_sums_over_rows():
     assert counts(found) == {"flips": 3, "nodes": 9}
 
 
-def test_the_calibration_takes_milliseconds():
-    assert 1e-4 < min(calibration.seconds() for _ in range(3)) < 0.1
+def test_the_calibration_takes_long_enough_to_be_measured():
+    resolution = time.get_clock_info("process_time").resolution
+    assert min(calibration.seconds() for _ in range(3)) > 100 * resolution
 
 
 def test_pytest_alone_does_not_collect_the_suite(request):

@@ -17,6 +17,7 @@ from benchmarks.subject import split_layer
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solution, Solver, Task, parse_solver
 from solvers.qubo import States
+from tests.clocks import Clock
 
 SMALL = ["--weights", "embedded", "--calibration", "24", "--evaluation", "40"]
 
@@ -248,7 +249,12 @@ def test_interrupted_runs_keep_what_is_finished(
     assert "stochastic" in capsys.readouterr().out
 
 
-def test_seconds_limit_the_solving(problem_file: Path, tmp_path: Path) -> None:
+def test_seconds_limit_the_solving(
+    problem_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command first warms up, and then has 0.3 seconds: 60 readings of its clock.
+    clock = Clock(tick=5e-3, last=1.5)
+    clock.for_all(monkeypatch)
     out = tmp_path / "record.json"
     arguments = ["--problem", problem_file, "--solver", "sa[num_sweeps=100000000]"]
     assert command(*arguments, "--seconds", "0.3", "--json", out) == 0

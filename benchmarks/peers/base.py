@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 from threadpoolctl import threadpool_limits
 
 from solvers.base import Solver, Task
@@ -149,13 +150,11 @@ class _Run:
                 target=float(self._targets[r]),
             )
             begun = monitor.clock()
-            state, energy = self._peer.sample(model, call)
+            state, _ = self._peer.sample(model, call)
             self._cost = (monitor.clock() - begun) / effort
             self._longest = max(self._longest, effort)
             spent += effort
-            if energy < self._energies[r]:
-                self.states[r, free] = state
-                self._energies[r] = energy
+            self._keep(r, free, state)
             if not monitor.report(self._energies):
                 return False
             left = ends - monitor.elapsed()
@@ -163,6 +162,15 @@ class _Run:
             if math.isinf(share) or enough or left < REST * share:
                 break
         return True
+
+    def _keep(self, r: int, free: NDArray[np.intp], state: States) -> None:
+        """Keep a row's state, if it is better."""
+        # By one routine: the packages' sums of the same state differ in their rounding.
+        states = self.states[[r]]
+        states[0, free] = state
+        energy = self._task.qubo.take([r]).energies(states)[0]
+        if energy < self._energies[r]:
+            self.states[r], self._energies[r] = states[0], energy
 
     def _share(self, rows: int) -> float:
         """Seconds of the first of so many rows, whose model is built."""

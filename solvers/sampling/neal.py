@@ -93,7 +93,9 @@ class Neal(Solver):
             if len(found):
                 best = found.record.energy.argmin()
                 states[r, np.array(found.variables)] = found.record.sample[best]
-                energies[r] = min(energies[r], float(found.record.energy[best]))
+                # By the routine that all else is compared with, to the last bit.
+                energy = qubo.take([r]).energies(states[[r]])[0]
+                energies[r] = min(energies[r], energy)
             if not task.monitor.report(energies):
                 break
         return states

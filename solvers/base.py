@@ -223,6 +223,38 @@ class Solver(ABC):
         """
         budget, monitor = budget or Budget(), monitor or Monitor()
         begun = monitor.clock()
+        task, to_beat = self._prepare(qubo, seed, budget, initial, monitor, data)
+        prepared = monitor.clock()
+        states = self._require_states(self.search(task), qubo)
+        solved = monitor.clock()
+        states, energies = self._finish(task, states, to_beat)
+        return Solution(
+            states=states,
+            energies=energies,
+            status=monitor.status,
+            timing={
+                "prepare": prepared - begun,
+                "solve": solved - prepared,
+                "finish": monitor.clock() - solved,
+            },
+            trace=(np.array(monitor.seconds), np.array(monitor.energies)),
+            info=task.info,
+        )
+
+    def _prepare(
+        self,
+        qubo: QuboBatch,
+        seed: int,
+        budget: Budget,
+        initial: ArrayLike | None,
+        monitor: Monitor,
+        data: LayerData | None,
+    ) -> tuple[Task, Float]:
+        """The task of checked arguments, and the energies [R] that an answer must beat.
+
+        Those of the start, or infinity where the start is no answer. Starts the
+        monitor's clock.
+        """
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
         self.require(
@@ -234,50 +266,51 @@ class Solver(ABC):
             f"target must be one number or have shape {(qubo.rows,)}",
         )
         start = qubo.nearest() if initial is None else _check_states(initial, qubo)
-        start_energies = qubo.energies(start, budget.threads)
+        to_beat = qubo.energies(start, budget.threads)
         self.require(
             data is None or data.floor.shape == (qubo.rows, qubo.n),
             f"the layer's data must have rows of shape {(qubo.rows, qubo.n)}",
         )
         # Judged by the quadratic form, an answer to another objective might lose to it.
-        keeps_start = self.keeps_start and not (self.uses_data and data is not None)
-        info: dict[str, Any] = {}
-        task = Task(qubo, start, initial is not None, seed, budget, monitor, info, data)
-        monitor.start(
-            budget, start_energies if keeps_start else np.full(qubo.rows, np.inf)
+        if not self.keeps_start or (self.uses_data and data is not None):
+            to_beat = np.full(qubo.rows, np.inf)
+        task = Task(
+            qubo=qubo,
+            start=start,
+            warm=initial is not None,
+            seed=seed,
+            budget=budget,
+            monitor=monitor,
+            info={},
+            data=data,
         )
-        prepared = monitor.clock()
-        states = self.search(task)
+        monitor.start(budget, to_beat)
+        return task, to_beat
+
+    def _require_states(self, states: States, qubo: QuboBatch) -> States:
+        """What `search` gave, refused where it has another shape; with every pin."""
         self.require(
             np.shape(states) == (qubo.rows, qubo.n),
             f"search must give states of shape {(qubo.rows, qubo.n)}, not "
             + (f"of shape {np.shape(states)}" if states is not None else "None"),
         )
-        if not self.out_of_set:
-            states = qubo.pin(states)
-        solved = monitor.clock()
+        return states if self.out_of_set else qubo.pin(states)
+
+    def _finish(
+        self, task: Task, states: States, to_beat: Float
+    ) -> tuple[States, Float]:
+        """Polished states, or the start where it is better, and their exact energies."""
+        qubo, budget, monitor = task.qubo, task.budget, task.monitor
         if self.polish != "none":
             limited = budget.seconds is not None
             going = (lambda _: monitor.remaining() > 0) if limited else None
             states = descend(qubo, states, self.polish, budget.threads, going=going)
         energies = qubo.energies(states, budget.threads)
-        if keeps_start:
-            worse = energies > start_energies
-            states = np.where(worse[:, None], start, states)
-            energies = np.where(worse, start_energies, energies)
+        worse = energies > to_beat
+        states = np.where(worse[:, None], task.start, states)
+        energies = np.where(worse, to_beat, energies)
         monitor.record(energies)
-        return Solution(
-            states=states,
-            energies=energies,
-            status=monitor.status,
-            timing={
-                "prepare": prepared - begun,
-                "solve": solved - prepared,
-                "finish": monitor.clock() - solved,
-            },
-            trace=(np.array(monitor.seconds), np.array(monitor.energies)),
-            info=info,
-        )
+        return states, energies
 
 
 def _check_states(states: ArrayLike, qubo: QuboBatch) -> States:

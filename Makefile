@@ -11,11 +11,12 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
 .DEFAULT_GOAL := help
-.PHONY: help run test lint release-check wheel dev
+.PHONY: help run test test-targets lint release-check wheel dev
 
 help:
 	@echo "make run            install, then round ResNet18's first layer"
 	@echo "make test           install with the test extra, then run the tests"
+	@echo "make test-targets   the tests of arithmetic, rounded as on two other processors"
 	@echo "make dev            install with everything that development needs"
 	@echo "make lint           ruff check, ruff format --check, mypy"
 	@echo "make release-check  lint, then all tests, the slow ones too"
@@ -24,8 +25,17 @@ help:
 run: $(VENV)/.installed
 	$(BIN)/python -m benchmarks.run --layer resnet18.conv1
 
+# A worker for each core; tests wander to the one that is idle.
+SHARED := -n auto --dist worksteal
+
 test: $(VENV)/.installed-test
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest $(SHARED)
+
+# BLAS as without AVX-512, then kernels as without any vectors, which numba keeps apart.
+test-targets: $(VENV)/.installed-test
+	OPENBLAS_CORETYPE=Haswell $(BIN)/python -m pytest $(SHARED) -m "arithmetic and not slow"
+	NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=$(VENV)/generic \
+		$(BIN)/python -m pytest $(SHARED) -m "arithmetic and not slow"
 
 dev: $(VENV)/.installed-dev
 
@@ -35,7 +45,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/mypy
 
 release-check: lint
-	$(BIN)/python -m pytest -m "slow or not slow"
+	$(BIN)/python -m pytest $(SHARED) -m "slow or not slow"
 
 wheel: $(VENV)/.installed
 	$(PIP) wheel --no-deps --wheel-dir dist .

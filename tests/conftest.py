@@ -7,6 +7,11 @@ from pathlib import Path
 
 import pytest
 
+# Where tests are shared out over the cores, threads of BLAS and torch in each worker
+# would only wait for one another. Read when these libraries are loaded.
+if "PYTEST_XDIST_WORKER" in os.environ:
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 VARIABLE = "QUBO_ROUNDING_REAL_DATA"
 
 

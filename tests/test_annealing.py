@@ -18,6 +18,8 @@ from solvers.testing import example_batch, reference_energies
 from solvers.threads import over_rows
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 
 def ill_conditioned(rows: int, n: int, seed: int = 0) -> QuboBatch:
     """Correlated inputs with a large common mean, as a first layer has them."""

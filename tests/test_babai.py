@@ -23,6 +23,8 @@ from solvers.testing import (
 from tests.cases import rounding
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 
 def by_definition(qubo: QuboBatch, order: str, damping: float) -> np.ndarray:
     """Fix each variable at the value with the lower real minimum over the later ones.

@@ -29,6 +29,8 @@ from solvers.qubo import QuboBatch
 from solvers.testing import brute_force, example_batch, example_batches
 from tests.cases import exact_energies
 
+pytestmark = pytest.mark.arithmetic
+
 METHODS = {
     "diagonal": diagonal_split,
     "semidefinite": semidefinite,

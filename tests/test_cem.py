@@ -15,6 +15,8 @@ from solvers.sampling.cem import CrossEntropy
 from solvers.testing import example_batch, reference_energies
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 
 def twin(solver: CrossEntropy, qubo: QuboBatch, p: np.ndarray, stream: np.uint64):
     """Best energy of one row after every iteration, by the algorithm's definition."""

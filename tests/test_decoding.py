@@ -15,6 +15,8 @@ from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, example_batches, reference_energies
 
+pytestmark = pytest.mark.arithmetic
+
 
 def definite(n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)

@@ -19,6 +19,8 @@ from qubo_rounding.network.images import Images
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 
 def images(count: int) -> Images:
     pixels = np.random.default_rng(0).integers(0, 256, (count, 8, 8, 3), np.uint8)

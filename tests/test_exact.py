@@ -28,6 +28,8 @@ from solvers.testing import (
 )
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 # No enumeration: every row is searched.
 SEARCH = Exact(enumerate=0)
 

@@ -16,6 +16,8 @@ from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch
 
+pytestmark = pytest.mark.arithmetic
+
 
 def problem(
     rows: int, n: int, seed: int = 0, lo: int = -8, hi: int = 7, **options: object

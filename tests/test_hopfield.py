@@ -15,6 +15,8 @@ from solvers.testing import check_solver, example_batch, reference_energies
 from tests.clocks import Clock
 from tests.test_annealing import ill_conditioned
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("form", FORMS)
 def test_conforms(form):

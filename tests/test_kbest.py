@@ -24,6 +24,8 @@ from solvers.testing import (
     reference_energies,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 
 def beam(qubo: QuboBatch, paths: int, order: str) -> np.ndarray:
     """The same search in plain numpy, all costs from the definition."""

@@ -17,6 +17,8 @@ from solvers.threads import over_rows
 from solvers.walk import Walk
 from tests.cases import DTYPES, SIZES, flip_costs, make, rounding, some_states
 
+pytestmark = pytest.mark.arithmetic
+
 
 def anneal(
     qubo: QuboBatch,

@@ -22,6 +22,8 @@ from tests.lane_cases import (
     streams,
 )
 
+pytestmark = pytest.mark.arithmetic
+
 
 class TestFields:
     @pytest.mark.parametrize("heat", [0.0, 3.0, 1e3])

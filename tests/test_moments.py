@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from qubo_rounding.problem.moments import Moments
 from solvers.errors import InputError
 
+pytestmark = pytest.mark.arithmetic
+
 Array = NDArray[np.float64]
 
 

@@ -16,6 +16,8 @@ from solvers.testing import brute_force, example_batch, reference_energies
 from tests.cases import rounding
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 
 class Recorder:
     """The sampler, with its calls written down."""

@@ -15,6 +15,8 @@ from solvers.qubo import QuboBatch
 from solvers.testing import brute_force, example_batch, reference_energies
 from tests.cases import some_states
 
+pytestmark = pytest.mark.arithmetic
+
 PATHS = 128
 ALL = np.ones(6, bool)
 

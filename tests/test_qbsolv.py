@@ -22,6 +22,8 @@ from solvers.testing import (
 from tests.cases import flip_costs, make, some_states
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 12])
 @pytest.mark.parametrize("definite", [True, False])

@@ -14,6 +14,8 @@ from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 from solvers.testing import brute_force, example_batch, reference_energies
 
+pytestmark = pytest.mark.arithmetic
+
 few = settings(max_examples=40, deadline=None)
 
 

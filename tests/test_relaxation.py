@@ -27,6 +27,8 @@ from solvers.relaxations.adam import (
 from solvers.testing import brute_force, example_batch, reference_energies
 from tests.cases import make
 
+pytestmark = pytest.mark.arithmetic
+
 
 def how(rows: int = 1, **options) -> Relaxation:
     options = {"steps": 100, "rate": 0.01, "weight": np.full(rows, 0.3)} | options

@@ -19,6 +19,8 @@ from solvers.testing import (
 )
 from tests.cases import rounding
 
+pytestmark = pytest.mark.arithmetic
+
 SEARCHERS = [name for name in BUILT_IN if not solver_class(name).rule]
 # dwave's sampler remarks on a model whose biases are all zero.
 quiet = pytest.mark.filterwarnings("ignore:All bqm biases are zero")

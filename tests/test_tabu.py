@@ -24,6 +24,8 @@ from solvers.threads import over_rows
 from tests.cases import flip_costs, make
 from tests.clocks import Clock
 
+pytestmark = pytest.mark.arithmetic
+
 
 def with_large(large: float, n: int, of: tuple[int, int] = (0, 0)) -> QuboBatch:
     """One coefficient that dwarfs all others."""

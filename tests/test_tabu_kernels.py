@@ -18,6 +18,8 @@ from solvers.testing import (
 )
 from tests.cases import SIZES, flip_costs, make, some_states
 
+pytestmark = pytest.mark.arithmetic
+
 F = np.float32
 
 

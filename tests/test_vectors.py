@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from solvers.kernels.compile import jit
 from solvers.kernels.vectors import LANES, STRIP, add_product
 
+pytestmark = pytest.mark.arithmetic
+
 # Small integers, so that every order of summation gives the same float32.
 ENTRIES = 9
 

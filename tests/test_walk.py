@@ -11,6 +11,8 @@ from solvers.threads import over_rows
 from solvers.walk import Walk
 from tests.cases import DTYPES, SIZES, flip_costs, make, some_states
 
+pytestmark = pytest.mark.arithmetic
+
 
 @pytest.mark.parametrize("dtype", DTYPES)
 @pytest.mark.parametrize("n", SIZES)

@@ -299,7 +299,7 @@ class Solver(ABC):
     def _finish(
         self, task: Task, states: States, to_beat: Float
     ) -> tuple[States, Float]:
-        """Polished states, or the start where it is better, and their exact energies."""
+        """Polished states, or the start where that is better; their exact energies."""
         qubo, budget, monitor = task.qubo, task.budget, task.monitor
         if self.polish != "none":
             limited = budget.seconds is not None

@@ -1,0 +1,141 @@
+"""How long the first solve of a fresh process takes, and what of it is compiling.
+
+    python -m benchmarks.first_solve --solver tabu,lattice
+
+Each solver runs in a process of its own with an empty cache of kernels (cold), then in
+another one with the cache that the first has left (warm), on rows of synthetic
+correlated inputs or of a problem's first batch. Sweeps are few, but enough to reach
+whatever a longer search would; `exact` gets a few rows of the first variables. Seconds
+are of the processor, all threads together, or of the clock on the wall; importing numba
+is not in them, and listed apart.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from benchmarks.harness import report
+from benchmarks.harness.command import exit_code
+from qubo_rounding.problem import RoundingProblem
+from solvers import Budget, InputError, QuboBatch, label, parse_solver, parse_solvers
+from solvers.registry import BUILT_IN
+
+# The shape of ResNet18's first layer, and what `exact` is given of it.
+ROWS, VARIABLES = 64, 147
+EXACT_ROWS, EXACT_VARIABLES = 4, 40
+SWEEPS = 200
+CHILD = "import sys; from benchmarks import first_solve; first_solve.child(sys.argv[1])"
+
+Seconds = dict[str, float]
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.first_solve",
+        description="Seconds of the first solve, kernels compiled and from the cache.",
+    )
+    parser.add_argument("--solver", metavar="NAME,NAME,…", help="(all built-in ones)")
+    parser.add_argument("--problem", type=Path, metavar="FILE.npz", help="(synthetic)")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    # `neal` wraps another package, and has nothing to compile.
+    names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
+    Budget(threads=options.threads)
+    texts = [label(solver) for solver in parse_solvers(names)]
+    if options.problem is not None:
+        RoundingProblem.load(options.problem)
+    found = {}
+    for text in tqdm(texts, desc="solvers", disable=None):
+        with tempfile.TemporaryDirectory() as cache:
+            task = json.dumps(
+                [text, options.problem and str(options.problem), options.threads]
+            )
+            found[text] = fresh(task, Path(cache)), fresh(task, Path(cache))
+    print(table(found))
+    return 0
+
+
+def fresh(task: str, cache: Path) -> Seconds:
+    """What `child` says of the task in a process of its own.
+
+    Raises
+    ------
+    InputError
+        Where the process failed; its last line says why.
+    """
+    done = subprocess.run(
+        [sys.executable, "-c", CHILD, task],
+        env={**os.environ, "NUMBA_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        raise InputError((done.stderr.strip() or "the process failed").splitlines()[-1])
+    seconds: Seconds = json.loads(done.stdout.splitlines()[-1])
+    return seconds
+
+
+def child(task: str) -> None:
+    """Solve once; print a line of JSON with the seconds of the import and the solve."""
+    text, problem, threads = json.loads(task)
+    begun = time.perf_counter()
+    import numba  # noqa: F401
+
+    importing = time.perf_counter() - begun
+    qubo = _qubo(problem)
+    solver = parse_solver(text)
+    if solver.name == "exact":
+        n = min(qubo.n, EXACT_VARIABLES)
+        qubo = QuboBatch(
+            H=qubo.H[:n, :n],
+            linear=qubo.linear[:EXACT_ROWS, :n],
+            offset=qubo.offset[:EXACT_ROWS],
+            scale=qubo.scale[:EXACT_ROWS, :n],
+            prior=qubo.prior[:EXACT_ROWS, :n],
+        )
+    cpu, wall = time.process_time(), time.perf_counter()
+    solver.solve(qubo, budget=Budget(sweeps=SWEEPS, threads=threads))
+    seconds = {
+        "import": importing,
+        "cpu": time.process_time() - cpu,
+        "wall": time.perf_counter() - wall,
+    }
+    print(json.dumps(seconds))
+
+
+def _qubo(problem: str | None) -> QuboBatch:
+    if problem is not None:
+        return RoundingProblem.load(Path(problem)).to_qubos()[0]
+    from benchmarks.studies.limits import synthetic
+
+    return synthetic(VARIABLES, ROWS)
+
+
+def table(found: dict[str, tuple[Seconds, Seconds]]) -> str:
+    """A line for each solver."""
+    heading = ["solver", "cold cpu s", "cold wall s", "warm cpu s", "warm wall s"]
+    lines = [[*heading, "import s"]]
+    for text, (cold, warm) in found.items():
+        seconds = [cold["cpu"], cold["wall"], warm["cpu"], warm["wall"]]
+        lines.append([text, *(f"{x:.2f}" for x in [*seconds, warm["import"]])])
+    return report.columns(lines)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

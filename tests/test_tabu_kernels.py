@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from solvers.flips.tabu import TabuWalk, run_length
 from solvers.kernels import tabu
+from solvers.kernels.compile import jit
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     example_batch,
@@ -21,6 +22,14 @@ from tests.cases import SIZES, flip_costs, make, some_states
 pytestmark = pytest.mark.arithmetic
 
 F = np.float32
+# As Python can call them.
+STAND, TURN, UPDATE, RUN, FOLLOW, ENERGY = (
+    jit(kernel.py_func)
+    for kernel in (
+        *(tabu.stand, tabu.turn, tabu.update, tabu.tabu),
+        *(tabu.follow, tabu.exact_energy),
+    )
+)
 
 
 def stand(qubo: QuboBatch, states: np.ndarray) -> TabuWalk:
@@ -28,7 +37,7 @@ def stand(qubo: QuboBatch, states: np.ndarray) -> TabuWalk:
     walk = TabuWalk.at(qubo, states)
     for r in range(qubo.rows):
         scale, linear, offset, barred, unit, root, _ = walk.model(qubo)
-        tabu.stand(
+        STAND(
             walk.exact,
             scale,
             barred,
@@ -41,7 +50,7 @@ def stand(qubo: QuboBatch, states: np.ndarray) -> TabuWalk:
             walk.z,
             walk.cost,
         )
-        energy = tabu.exact_energy(scale, linear, offset, r, walk.here, walk.u)
+        energy = ENERGY(scale, linear, offset, r, walk.here, walk.u)
         walk.value[r] = energy / unit[r]
         walk.lowest[r] = walk.value[r]
     return walk
@@ -52,8 +61,8 @@ def states_of(walk: TabuWalk) -> np.ndarray:
 
 
 def flip(walk: TabuWalk, r: int, i: int, until: float = 0, clock: float = 0) -> float:
-    step = tabu.turn(walk.H, walk.z, walk.cost, walk.expiry, r, i, F(until))
-    return tabu.update(
+    step = TURN(walk.H, walk.z, walk.cost, walk.expiry, r, i, F(until))
+    return UPDATE(
         walk.H, walk.z, walk.cost, walk.expiry, r, i, step, F(clock), -tabu.NEVER,
         walk.index, walk.low,
     )  # fmt: skip
@@ -64,7 +73,7 @@ def index_of(walk: TabuWalk, least: float) -> int:
 
 
 def run(walk: TabuWalk, r: int, iterations: int, tenure: int, spread: int = 0) -> int:
-    return tabu.tabu(
+    return RUN(
         walk.H, walk.z, walk.cost, walk.expiry, r, iterations, 10**6, tenure, spread,
         walk.noise[r], walk.clock, walk.found, walk.value, walk.lowest, walk.best,
         np.arange(len(walk.z), dtype=np.uint64), walk.index, walk.low,
@@ -191,11 +200,11 @@ class TestMoves:
         args = (walk.H, walk.z, walk.cost, walk.expiry, 0, 10**6, 15, 3, 2)
         rest = (walk.clock, walk.found, walk.value, walk.lowest, walk.best)
         rng = np.zeros(1, np.uint64)
-        tabu.tabu(*args, walk.noise[0], *rest, rng, walk.index, walk.low)
+        RUN(*args, walk.noise[0], *rest, rng, walk.index, walk.low)
         assert walk.clock[0] == walk.found[0] + 15
         # Energies that sink for ever, as a drift of rounding would have them.
         sinking = (walk.noise[0] - 1e9, walk.clock * 0, walk.found * 0, *rest[2:])
-        made = tabu.tabu(*args, *sinking, rng, walk.index, walk.low)
+        made = RUN(*args, *sinking, rng, walk.index, walk.low)
         assert made == 15 * tabu.PATIENCES
         assert run_length(1e9, 10**6) * tabu.PATIENCES <= 2**24
 
@@ -229,15 +238,13 @@ class TestMoves:
         which, step = np.empty(n, np.int64), np.empty(n)
         scale = qubo.full_scale()
         for r in range(2):
-            tabu.follow(walk.exact, scale, r, target[r], walk.here, walk.u, which, step)
+            FOLLOW(walk.exact, scale, r, target[r], walk.here, walk.u, which, step)
         np.testing.assert_array_equal(walk.here, target)
         np.testing.assert_allclose(
             walk.u, TabuWalk.at(qubo, target).u, atol=1e-9 * np.abs(walk.u).max()
         )
         for r in range(2):
-            energy = tabu.exact_energy(
-                scale, qubo.linear, qubo.offset, r, walk.here, walk.u
-            )
+            energy = ENERGY(scale, qubo.linear, qubo.offset, r, walk.here, walk.u)
             assert energy == pytest.approx(reference_energies(qubo, target)[r])
 
     def test_noise_of_a_run(self):

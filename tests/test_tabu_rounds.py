@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from solvers.kernels import tabu, tabu_rounds
+from solvers.kernels.compile import jit
 from solvers.testing import (
     reference_energies,
 )
@@ -13,6 +14,8 @@ from tests.cases import flip_costs, make, some_states
 from tests.test_tabu_kernels import stand, states_of
 
 F = np.float32
+# As Python can call it.
+SWEEP_PARTS = jit(tabu_rounds.sweep_parts.py_func)
 
 
 class TestPool:
@@ -101,7 +104,7 @@ class TestPool:
         order = np.empty(47, np.int64)
         rng = np.zeros(2, np.uint64)
         for r in range(2):
-            free, _ = tabu_rounds.sweep_parts(
+            free, _ = SWEEP_PARTS(
                 walk.H, subsize, subsize, 3, r, walk.noise[r], walk.z, walk.cost,
                 walk.expiry, order, rng, walk.index, walk.low,
             )  # fmt: skip

@@ -245,7 +245,8 @@ class TabuWalk:
             exact=exact,
             H=aligned(n, width, kind, 0.0),
             index=np.arange(width, dtype=np.int32),
-            low=np.int32(kernels.places(width)),
+            # Not compiled for this.
+            low=np.int32(kernels.places.py_func(width)),
             barred=np.where(free, kind.type(0), kernels.NEVER),
             unit=unit,
             root=np.ldexp(1.0, -((powers - power) // 2)),

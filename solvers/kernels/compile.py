@@ -20,6 +20,8 @@ from numba.extending import intrinsic
 
 # Untyped: numba sets the settings' names at run time.
 config: Any = numba.config
+# What LLVM may do with floating-point numbers.
+SUMS = {"reassoc", "contract"}
 HERE = Path(__file__).resolve().parent
 
 
@@ -58,12 +60,17 @@ _FOLDER = cache_folder()
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
+    # Nothing calls kernels by a C pointer.
+    options["no_cfunc_wrapper"] = True
     before = config.CACHE_DIR
     # numba reads the place when a function is decorated.
     config.CACHE_DIR = str(_FOLDER or "")
     try:
         return numba.njit(
-            cache=_FOLDER is not None, nogil=True, error_model="numpy", **options
+            cache=_FOLDER is not None,
+            nogil=True,
+            error_model="numpy",
+            **options,
         )(function)
     finally:
         config.CACHE_DIR = before
@@ -74,20 +81,42 @@ def jit(function: Callable[..., Any]) -> Any:
     return _compiled(function)
 
 
+def inlined(function: Callable[..., Any]) -> Any:
+    """As `jit`, for what few kernels call: compiled as a part of them, not by itself.
+
+    Compiling a function by itself costs a tenth of a second at least, and its callers
+    optimise it once more. Sums follow the rules of the caller.
+    """
+    return _compiled(function, inline="always")
+
+
+def inner(function: Callable[..., Any]) -> Any:
+    """As `jit`, for kernels to call and nobody else.
+
+    What Python would need to call it takes as long to compile as a small function.
+    """
+    return _compiled(function, no_cpython_wrapper=True)
+
+
 def jit_sum(function: Callable[..., Any]) -> Any:
     """As `jit`, and sums may be reordered: without that, reductions do not vectorise.
 
     nan and inf keep their meaning.
     """
-    return _compiled(function, fastmath={"reassoc", "contract"})
+    return _compiled(function, fastmath=SUMS)
 
 
-def jit_min(function: Callable[..., Any]) -> Any:
-    """As `jit_sum` for minima, which vectorise only where no operand is NaN.
+def inner_sum(function: Callable[..., Any]) -> Any:
+    """As `inner` and `jit_sum`."""
+    return _compiled(function, fastmath=SUMS, no_cpython_wrapper=True)
+
+
+def inner_min(function: Callable[..., Any]) -> Any:
+    """As `inner_sum` for minima, which vectorise only where no operand is NaN.
 
     inf keeps its meaning.
     """
-    return _compiled(function, fastmath={"reassoc", "contract", "nnan", "nsz"})
+    return _compiled(function, fastmath=SUMS | {"nnan", "nsz"}, no_cpython_wrapper=True)
 
 
 @intrinsic

@@ -17,7 +17,7 @@ import math
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_sum, minimum
+from solvers.kernels.compile import inlined, inner, inner_sum, jit, minimum
 from solvers.kernels.streams import GOLDEN, to_uniform
 
 # Variables of a block: the bits of a word.
@@ -27,7 +27,7 @@ UNSIGNED = np.uint64
 ONE = np.uint64(1)
 
 
-@jit
+@inner
 def take_panel(M, first, last, left, panel):
     """``panel[first:last] = M[first:last, left : left + BLOCK]``, cut at the end."""
     width = min(BLOCK, M.shape[1] - left)
@@ -36,7 +36,7 @@ def take_panel(M, first, last, left, panel):
             panel[j, i] = M[j, left + i]
 
 
-@jit
+@inner
 def look_back(panel, y, r, first, last, residual):
     """``residual -= sum_j y[r, j] * panel[j]`` for j from first to last."""
     j = first
@@ -110,7 +110,7 @@ def nearest_plane(F, v, scale, low, high, beta, rng, states):
         rng[r] += UNSIGNED(n) * GOLDEN
 
 
-@jit
+@inlined
 def open_block(panel, residual, words, parents, scale, r, block, count, u):
     """Residuals of a block for every path, ``u[count, BLOCK]``.
 
@@ -142,7 +142,7 @@ def open_block(panel, residual, words, parents, scale, r, block, count, u):
             p, q = parents[r, b, p], parents[r, b, q]
 
 
-@jit
+@inner
 def write_line(words, parents, r, block, k, n, bits):
     """The decisions before `block` of path k of that block, into ``bits[r, :n]``."""
     for b in range(block - 1, -1, -1):
@@ -153,7 +153,7 @@ def write_line(words, parents, r, block, k, n, bits):
         k = parents[r, b, k]
 
 
-@jit_sum
+@inner_sum
 def branch(u, cost, r, i, step, count, near, far, up):
     """Costs of both children of every path, and the least and greatest of the nearer.
 
@@ -176,7 +176,7 @@ def branch(u, cost, r, i, step, count, near, far, up):
     return least, -worst
 
 
-@jit
+@inlined
 def select(near, far, count, paths, least, most):
     """Make all costs infinite but the `paths` lowest, which lie in [least, most].
 
@@ -211,7 +211,7 @@ def select(near, far, count, paths, least, most):
                     costs[k] = np.inf
 
 
-@jit
+@inlined
 def extend(u, cost, words, parents, near, far, up, vacant, r, block, i, count, s, row):
     """Replace the paths by the children that are left (finite); how many there are.
 
@@ -294,19 +294,22 @@ def k_best(F, paths, v, scale, low, high, states):
                         far[k] = np.inf
                 elif 2 * count > paths:
                     if count < paths:
-                        most = far[:count].max()
+                        most = far[0]
+                        for k in range(1, count):
+                            most = max(most, far[k])
                     select(near, far, count, paths, least, most)
+                s = scale[r, j]
                 count = extend(
-                    *(u, cost, words, parents, near, far, up, vacant),
-                    *(r, block, i, count, scale[r, j], panel[j]),
-                )
+                    u, cost, words, parents, near, far, up, vacant, r, block, i, count,
+                    s, panel[j],
+                )  # fmt: skip
             counts[r] = count
     for r in range(rows):
         best = cost[r, : counts[r]].argmin()
         write_line(words, parents, r, blocks, best, n, states)
 
 
-@jit
+@inlined
 def exchange(A, W, diagonal, order, k, p):
     """Exchange variables k < p in the upper triangle of A, not yet eliminated."""
     n = len(order)

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_sum, minimum
+from solvers.kernels.compile import inlined, inner_sum, jit, minimum
 
 
-@jit
+@inlined
 def noise(z, u, q, r):
     """Energy changes below this may be rounding."""
     largest = 0.0
@@ -22,7 +22,7 @@ def noise(z, u, q, r):
     return 1e-13 * largest
 
 
-@jit
+@inlined
 def flip(H, z, u, r, i):
     """Flip variable i of row r."""
     a = z[r, i]
@@ -70,7 +70,7 @@ def cyclic(H, passes, z, u, q, energy, flips, done):
                 break
 
 
-@jit_sum
+@inner_sum
 def least_partner_cost(H, z, u, q, r, i):
     """Least cost of a second flip after that of i."""
     least = np.inf

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_sum
+from solvers.kernels.compile import inner_sum, jit
 
 # States whose energies are computed together.
 STATES = 64
 
 
-@jit_sum
+@inner_sum
 def tile(h, y, i, width, out):
     """``out[k] = sum_a y[k, i + a] (h[a] . y[k])`` for four rows h and four states y.
 
@@ -48,7 +48,7 @@ def tile(h, y, i, width, out):
     out[3] = s30 * y3[i] + s31 * y3[i + 1] + s32 * y3[i + 2] + s33 * y3[i + 3]
 
 
-@jit_sum
+@inner_sum
 def spread(states, scale, linear, r, k, y, b):
     """``y[b] = scale[r] * states[r, k]``; the linear part of the energy."""
     total = 0.0
@@ -69,13 +69,16 @@ def energies(H, scale, linear, offset, states, out):
     rows, count, n = states.shape
     total = rows * count
     width = n + -n % 8
-    y = np.zeros((STATES, width))
-    h = np.zeros((4, width))
-    value = np.zeros(STATES)
-    part = np.zeros(4)
+    y, h = np.empty((STATES, width)), np.empty((4, width))
+    value, part = np.empty(STATES), np.empty(4)
+    for b in range(STATES):
+        for i in range(n, width):
+            y[b, i] = 0.0
     for first in range(0, total, STATES):
         size = min(STATES, total - first)
-        y[size:] = 0.0
+        for b in range(size, STATES):
+            for i in range(n):
+                y[b, i] = 0.0
         for b in range(size):
             r, k = divmod(first + b, count)
             value[b] = offset[r] + spread(states, scale, linear, r, k, y, b)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_min
+from solvers.kernels.compile import inner, inner_min, jit
 
 # Variables of a block's inner and outer half. The energies of all 2^(LOW + MIDDLE)
 # states of a block, but for what the variables outside add, are one table that stays in
@@ -12,7 +12,7 @@ from solvers.kernels.compile import jit, jit_min
 LOW, MIDDLE = 5, 6
 
 
-@jit
+@inner
 def sums_of_subsets(values, first, count, out):
     """``out[a]``: sum of the values whose bits are set in a, from first on."""
     out[0] = 0.0
@@ -22,7 +22,7 @@ def sums_of_subsets(values, first, count, out):
             out[size + a] = out[a] + values[first + j]
 
 
-@jit_min
+@inner_min
 def least(table, low, middle, smallest):
     """Least of ``table[b, a] + low[a] + middle[b]``; `smallest` is its own."""
     for a in range(table.shape[1]):

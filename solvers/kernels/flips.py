@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_sum
+from solvers.kernels.compile import inner, inner_sum, jit
 from solvers.kernels.streams import GOLDEN, to_uniform
 
 # Variables and rows that a sweep takes together, and columns of H that it adds at a
@@ -20,7 +20,7 @@ LANES = 16
 UNSIGNED = np.uint64
 
 
-@jit_sum
+@inner_sum
 def draw_block(z, u, q, r, first, last, inverse, rng, draws):
     """Draw for every variable of a block; how many might flip, were each the first.
 
@@ -38,7 +38,7 @@ def draw_block(z, u, q, r, first, last, inverse, rng, draws):
     return hits
 
 
-@jit
+@inner
 def sweep_block(H, z, u, q, r, first, last, inverse, draws, which, step):
     """Metropolis proposals to a block of one row: number of flips, energy change.
 
@@ -68,7 +68,7 @@ def sweep_block(H, z, u, q, r, first, last, inverse, draws, which, step):
     return count, change
 
 
-@jit
+@inner
 def add_rows(H, u, r, which, step, t, count, first, last):
     """``u[r] += sum_k step[t, k] * H[which[t, k]]`` from first to last.
 

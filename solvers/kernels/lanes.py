@@ -30,7 +30,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from solvers.kernels.compile import jit, jit_sum
+from solvers.kernels.compile import inlined, inner, inner_sum, jit
 from solvers.kernels.streams import GOLDEN, to_bits
 from solvers.kernels.vectors import LANES, add_product
 
@@ -76,7 +76,7 @@ class Moves(NamedTuple):
         return sum(array.nbytes for array in self[:5])
 
 
-@jit
+@inlined
 def take_lines(rng, t, lines):
     """GROUP random lines of the table of thresholds, from stream t."""
     rng[t] += GOLDEN
@@ -86,7 +86,7 @@ def take_lines(rng, t, lines):
         bits >>= UNSIGNED(8)
 
 
-@jit_sum
+@inner_sum
 def total(F, moves, m, q):
     """S of move m in lane q."""
     s = moves.coef[m, 0] * F[moves.which[m, 0], q]
@@ -95,7 +95,7 @@ def total(F, moves, m, q):
     return s
 
 
-@jit_sum
+@inner_sum
 def price(scale, moves, m, q, s, twice_M):
     """What the move costs, were it feasible."""
     h = moves.length[m]
@@ -110,7 +110,7 @@ def price(scale, moves, m, q, s, twice_M):
     return h + (moves.reach[m] * twice_M - TWO * abs(s))
 
 
-@jit_sum
+@inner_sum
 def screen(F, scale, moves, first, count, twice_M, heat, t, draws, lines):
     """How many lanes might accept one of the moves."""
     hits = np.int32(0)
@@ -123,7 +123,7 @@ def screen(F, scale, moves, first, count, twice_M, heat, t, draws, lines):
     return hits
 
 
-@jit_sum
+@inner_sum
 def look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
     """S and the cost of one move in all lanes; how many might accept it."""
     hits = np.int32(0)
@@ -136,7 +136,7 @@ def look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
     return hits
 
 
-@jit
+@inner
 def feasible(Z, moves, m, q, up):
     """Whether all variables can move in direction `up`."""
     for k in range(len(moves.places)):
@@ -148,7 +148,7 @@ def feasible(Z, moves, m, q, up):
     return True
 
 
-@jit
+@inner
 def sweep(
     H, F, Z, scale, moves, first, last, twice_M, heat, t, draws, rng, energy, moved
 ):
@@ -166,17 +166,15 @@ def sweep(
     for start in range(first, last, GROUP):
         count = min(GROUP, last - start)
         take_lines(rng, t, lines)
-        if not screen(*(F, scale, moves, start, count, twice_M, heat, t, draws, lines)):
+        if not screen(F, scale, moves, start, count, twice_M, heat, t, draws, lines):
             continue
         for b in range(count):
             m, line = start + b, lines[b]
-            if not look(
-                *(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs)
-            ):
+            if not look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
                 continue
             before = accepted
-            steps[0] = ZERO
             for q in range(LANES):
+                steps[0, q] = ZERO
                 if costs[q] < heat[t, q] * draws[line, q]:
                     up = ONE if sums[q] < ZERO else -ONE
                     if feasible(Z, moves, m, q, up):
@@ -212,7 +210,7 @@ def sweep(
     return accepted, products
 
 
-@jit
+@inlined
 def keep_best(Z, energy, t, best, best_Z):
     """Keep the lanes of tile t that stand lower than ever."""
     for q in range(LANES):
@@ -222,24 +220,24 @@ def keep_best(Z, energy, t, best, best_Z):
                 best_Z[t, p, q] = Z[t, p, q]
 
 
-@jit
+@inlined
 def sweep_block(
     H, F, Z, scale, pairs, quads, longer, ends, g, M, heat, t, draws, rng, energy,
     moved,
 ):  # fmt: skip
     """One pass over the moves of block g: moves accepted, products made."""
     a, b = sweep(
-        *(H, F, Z, scale, pairs, ends[g, 0], ends[g + 1, 0]),
-        *(M, heat, t, draws, rng, energy, moved),
-    )
+        H, F, Z, scale, pairs, ends[g, 0], ends[g + 1, 0], M, heat, t, draws, rng,
+        energy, moved,
+    )  # fmt: skip
     c, d = sweep(
-        *(H, F, Z, scale, quads, ends[g, 1], ends[g + 1, 1]),
-        *(M, heat, t, draws, rng, energy, moved),
-    )
+        H, F, Z, scale, quads, ends[g, 1], ends[g + 1, 1], M, heat, t, draws, rng,
+        energy, moved,
+    )  # fmt: skip
     e, f = sweep(
-        *(H, F, Z, scale, longer, ends[g, 2], ends[g + 1, 2]),
-        *(M, heat, t, draws, rng, energy, moved),
-    )
+        H, F, Z, scale, longer, ends[g, 2], ends[g + 1, 2], M, heat, t, draws, rng,
+        energy, moved,
+    )  # fmt: skip
     return a + c + e, b + d + f
 
 
@@ -275,12 +273,12 @@ def anneal(
     now = np.empty_like(heat)
     for factor in factors:
         for t in range(len(F)):
-            now[t] = heat[t] * factor
+            for q in range(LANES):
+                now[t, q] = heat[t, q] * factor
             a, b = sweep_block(
-                *(H, F[t], Z[t], scale[t]),
-                *(pairs, quads, longer, ends, 0, M, now, t),
-                *(draws, rng, energy, None),
-            )
+                H, F[t], Z[t], scale[t], pairs, quads, longer, ends, 0, M, now, t,
+                draws, rng, energy, None,
+            )  # fmt: skip
             counts[t, 0] += a
             counts[t, 1] += b
             keep_best(Z, energy, t, best, best_Z)
@@ -302,13 +300,19 @@ def anneal_blocks(
     """
     V = near.shape[1]
     now = np.empty_like(heat)
-    f, z = np.zeros((V, LANES), np.float32), np.zeros((V, LANES), np.int8)
-    s = np.zeros((V if len(pairs.scaled) else 0, LANES), np.float32)
-    moved = np.zeros((V, LANES), np.float32)
-    packed, which = np.zeros((V, LANES), np.float32), np.zeros(V, np.int64)
+    f, z = np.empty((V, LANES), np.float32), np.empty((V, LANES), np.int8)
+    s = np.empty((V if len(pairs.scaled) else 0, LANES), np.float32)
+    moved = np.empty((V, LANES), np.float32)
+    packed, which = np.empty((V, LANES), np.float32), np.empty(V, np.int64)
+    for v in range(V):
+        for q in range(LANES):
+            f[v, q] = moved[v, q] = ZERO
+            if len(pairs.scaled):
+                s[v, q] = ZERO
     for factor in factors:
         for t in range(len(F)):
-            now[t] = heat[t] * factor
+            for q in range(LANES):
+                now[t, q] = heat[t, q] * factor
         for g in range(len(near)):
             first, size = bounds[g], bounds[g + 1] - bounds[g]
             for t in range(len(F)):
@@ -321,17 +325,21 @@ def anneal_blocks(
                         if len(pairs.scaled):
                             s[v, q] = scale[t, p, q]
                 a, _ = sweep_block(
-                    *(near[g], f, z, s, pairs, quads, longer, ends, g, M, now, t),
-                    *(draws, rng, energy, moved),
-                )
+                    near[g], f, z, s, pairs, quads, longer, ends, g, M, now, t,
+                    draws, rng, energy, moved,
+                )  # fmt: skip
                 if a == 0:
                     continue
                 counts[t, 0] += a
                 count = 0
                 for v in range(size):
-                    if np.any(moved[v] != ZERO):
+                    changed = False
+                    for q in range(LANES):
+                        changed |= moved[v, q] != ZERO
+                    if changed:
                         which[count] = blocks[first + v]
-                        packed[count] = moved[v]
+                        for q in range(LANES):
+                            packed[count, q] = moved[v, q]
                         count += 1
                 counts[t, 1] += count
                 if len(pairs.scaled):
@@ -339,7 +347,9 @@ def anneal_blocks(
                 else:
                     add_product(F[t], H, which, packed, count, None)
                 for v in range(size):
-                    F[t, blocks[first + v]] = f[v]
-                    Z[t, blocks[first + v]] = z[v]
+                    p = blocks[first + v]
+                    for q in range(UNSIGNED(LANES)):
+                        F[t, p, q] = f[v, q]
+                        Z[t, p, q] = z[v, q]
         for t in range(len(F)):
             keep_best(Z, energy, t, best, best_Z)

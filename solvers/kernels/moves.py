@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit
+from solvers.kernels.compile import inner, jit
 
 UNSIGNED = np.uint64
 
@@ -42,7 +42,7 @@ def pairs_below(H, live, limit, which, sign, length):
     return count
 
 
-@jit
+@inner
 def open_vector(H, which, sign, a, product, inside):
     """``product = H v`` for vector a, and its variables marked in `inside`."""
     for p in range(len(H)):
@@ -57,7 +57,7 @@ def open_vector(H, which, sign, a, product, inside):
             product[p] += s * H[i, p]
 
 
-@jit
+@inner
 def overlap(product, inside, which, sign, b):
     """``v_a^T H v_b``; NaN where the two share a variable."""
     total = 0.0

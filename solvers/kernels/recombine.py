@@ -6,14 +6,14 @@ import math
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_sum
+from solvers.kernels.compile import inlined, inner_sum, jit
 from solvers.kernels.decode import k_best
 from solvers.kernels.streams import GOLDEN, to_bits
 
 UNSIGNED = np.uint64
 
 
-@jit
+@inlined
 def disagreement(a, b, c, most, rng, chosen):
     """Variables in which a and b differ, a random run of at most `most`; how many."""
     count = 0
@@ -31,7 +31,7 @@ def disagreement(a, b, c, most, rng, chosen):
     return min(count, most)
 
 
-@jit_sum
+@inner_sum
 def pull(H, i, y):
     """``H[i] . y``."""
     total = 0.0
@@ -40,7 +40,7 @@ def pull(H, i, y):
     return total
 
 
-@jit
+@inlined
 def eliminate(A, order):
     """Cholesky in place, the least pivot first: ``A[order][:, order] = U^T U``.
 
@@ -70,7 +70,7 @@ def eliminate(A, order):
     return True
 
 
-@jit
+@inlined
 def energy_of(A, u, scale, states):
     """``y^T A y + 2 u . y`` of ``y = scale * states``."""
     total = 0.0
@@ -124,18 +124,21 @@ def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
             for l in range(m):
                 A[k, l] = H[i, chosen[l]]
         if mean == 0.0:
-            mean = np.abs(A).sum() / m
+            for k in range(m):
+                for l in range(m):
+                    mean += abs(A[k, l])
+            mean /= m
         for k in range(m):
             i = chosen[k]
             u[k] = pull(H, i, y) + linear[c, i] / (2.0 * s[k])
         share = damping
-        order = np.arange(m)
-        U = A.copy()
+        order, U = np.empty(m, np.int64), np.empty((m, m))
         while True:
             d = share * mean
-            order[:] = np.arange(m)
-            U[:] = A
             for k in range(m):
+                order[k] = k
+                for l in range(m):
+                    U[k, l] = A[k, l]
                 U[k, k] += d
             if eliminate(U, order):
                 break
@@ -145,19 +148,23 @@ def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
         if share > 1e6:
             continue
         # The last eliminated is the first decided.
-        F, v = np.zeros((m, m)), np.empty((1, m))
+        F, v = np.empty((m, m)), np.empty((1, m))
         sorted_scale = np.empty((1, m))
         for k in range(m):
             at = order[m - 1 - k]
             sorted_scale[0, k] = s[at]
             v[0, k] = 0.5 * d * s[at] - u[at]
+            for l in range(k):
+                F[k, l] = 0.0
             for l in range(k, m):
                 F[k, l] = U[m - 1 - l, m - 1 - k]
         for k in range(m - 1, -1, -1):
             v[0, k] /= F[k, k]
             for l in range(k):
                 v[0, l] -= F[l, k] * v[0, k]
-        low, high = np.zeros((1, m), np.int16), np.ones((1, m), np.int16)
+        low, high = np.empty((1, m), np.int16), np.empty((1, m), np.int16)
+        for k in range(m):
+            low[0, k], high[0, k] = 0, 1
         found = np.empty((1, m), np.uint8)
         k_best(F, paths, v, sorted_scale, low, high, found)
         new = np.empty(m, np.uint8)

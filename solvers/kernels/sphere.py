@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_min, jit_sum
+from solvers.kernels.compile import inner_min, jit, jit_sum
 
 # Lovasz's factor, of LLL with deep insertions and of BKZ.
 DELTA = 0.99
@@ -181,7 +181,7 @@ def reduce_blocks(U, B, mu, norms, ortho, size, first, last):
     return changed
 
 
-@jit_min
+@inner_min
 def move(near, k, away, steps, reach, room):
     """Move the point of level k; by how much variables miss 0 and 1 (squared).
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit
+from solvers.kernels.compile import inner, jit
 
 # The step of splitmix64: a random stream is a counter, so its draws vectorise.
 GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 
-@jit
+@inner
 def to_bits(x):
     """The 64 bits at place x of splitmix64 (Steele, Lea, Flood 2014)."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
@@ -18,7 +18,7 @@ def to_bits(x):
     return x ^ (x >> np.uint64(31))
 
 
-@jit
+@inner
 def to_uniform(x):
     """The number in [0, 1) at place x of splitmix64."""
     x = to_bits(x)

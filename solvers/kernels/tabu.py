@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit, jit_sum, minimum
+from solvers.kernels.compile import inlined, inner, inner_sum, minimum
 from solvers.kernels.streams import GOLDEN, next_uniform, to_uniform
 
 FLOAT = np.float32
@@ -19,6 +19,7 @@ INT = np.int32
 # The cost of what must not flip; anything as large means that nothing may.
 NEVER = np.float32(1e30)
 NONE = np.float32(1e29)
+ZERO, ONE = np.float32(0.0), np.float32(1.0)
 # Expiries of what may flip at once, and of what may not flip at all; in between,
 # float32 counts to 2**24.
 FREE = np.float32(0.0)
@@ -31,7 +32,7 @@ NOISE = 1e-5
 UNSIGNED = np.uint64
 
 
-@jit
+@inlined
 def places(width):
     """As many low bits of a float's pattern as can tell `width` variables apart."""
     mask = 1
@@ -40,7 +41,7 @@ def places(width):
     return INT(mask - 1)
 
 
-@jit_sum
+@inner_sum
 def update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low):
     """Add ``step z_j H_ij`` to every cost j; the least cost of those that may flip.
 
@@ -60,13 +61,14 @@ def update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low):
     return least
 
 
-@jit
+@inlined
 def look(H, z, cost, expiry, r, clock, aspiration, index, low):
     """The answer of `update` without a flip."""
-    return update(H, z, cost, expiry, r, 0, FLOAT(0), clock, aspiration, index, low)
+    i, step = np.int64(0), FLOAT(0)
+    return update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low)
 
 
-@jit
+@inner
 def turn(H, z, cost, expiry, r, i, until):
     """Change the sign of i, tabu while the clock is before `until`; the step to update.
 
@@ -81,20 +83,20 @@ def turn(H, z, cost, expiry, r, i, until):
     return step
 
 
-@jit
+@inlined
 def signs(r, z, x):
     """The state whose signed scales are ``z[r]`` into ``x[r]``, as wide as that is."""
     for j in range(UNSIGNED(x.shape[1])):
         x[r, j] = z[r, j] < 0.0
 
 
-@jit
+@inlined
 def ended(clock, found, r, patience):
     """Whether the run is at its end: no progress, or too long for its rounding."""
     return clock[r] - found[r] >= patience or clock[r] >= PATIENCES * patience
 
 
-@jit
+@inner
 def tabu(
     H, z, cost, expiry, r, iterations, patience, tenure, spread, noise, clock, found,
     value, lowest, best, rng, index, low,
@@ -117,10 +119,10 @@ def tabu(
     )
     while now < min(first + iterations, last + patience, end):
         now += 1
-        i = 0
+        i = np.int64(0)
         step = FLOAT(0)
         if least < NONE:
-            i = FLOAT(least).view(INT) & low
+            i = np.int64(FLOAT(least).view(INT) & low)
             energy += np.float64(cost[r, i])
             seed += GOLDEN
             until = now + tenure + np.int64((spread + 1) * to_uniform(seed))
@@ -142,7 +144,7 @@ def tabu(
     return now - first
 
 
-@jit
+@inlined
 def forced(H, z, cost, expiry, r, steps, index, low):
     """Flip the best of those whose expiry is `FREE`, none twice, at most `steps`.
 
@@ -152,14 +154,14 @@ def forced(H, z, cost, expiry, r, steps, index, low):
     least = look(H, z, cost, expiry, r, FLOAT(0), -NEVER, index, low)
     while made < steps and least < NONE:
         made += 1
-        i = FLOAT(least).view(INT) & low
+        i = np.int64(FLOAT(least).view(INT) & low)
         change += np.float64(cost[r, i])
         step = turn(H, z, cost, expiry, r, i, FOREVER)
         least = update(H, z, cost, expiry, r, i, step, FLOAT(0), -NEVER, index, low)
     return made, change
 
 
-@jit
+@inner
 def follow(H, scale, r, x, here, u, which, step):
     """Bring the fields u, in float64, from the state ``here[r]`` to x.
 
@@ -187,7 +189,7 @@ def follow(H, scale, r, x, here, u, which, step):
         k += 1
 
 
-@jit_sum
+@inner_sum
 def exact_energy(scale, linear, offset, r, here, u):
     """Energy of the state ``here[r]``, whose fields are ``u[r]``."""
     energy = 0.0
@@ -196,7 +198,7 @@ def exact_energy(scale, linear, offset, r, here, u):
     return offset[r] + energy
 
 
-@jit
+@inlined
 def rounding(cost, r, n):
     """Changes of energy below this may be rounding of a run's costs.
 
@@ -213,7 +215,7 @@ def rounding(cost, r, n):
     return NOISE * np.float64(INT(total // (count or 1)).view(FLOAT))
 
 
-@jit
+@inner
 def stand(H, scale, barred, unit, root, r, noise, here, u, z, cost):
     """Stand at ``here[r]``, whose fields are ``u[r]``: signed scales, costs, noise.
 
@@ -229,7 +231,7 @@ def stand(H, scale, barred, unit, root, r, noise, here, u, z, cost):
     noise[r] = rounding(cost, r, here.shape[1])
 
 
-@jit
+@inlined
 def begin(r, n, z, expiry, clock, found, value, lowest, best):
     """Begin a run where the row stands, at the energy ``value[r]``."""
     signs(r, z, best)
@@ -239,7 +241,7 @@ def begin(r, n, z, expiry, clock, found, value, lowest, best):
     lowest[r] = value[r]
 
 
-@jit
+@inlined
 def draw(rng, r, first, last):
     """A random whole number from first to last, both included."""
     return first + np.int64((last - first + 1) * next_uniform(rng, r))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import jit
+from solvers.kernels.compile import inlined, inner, jit
 from solvers.kernels.streams import GOLDEN, next_uniform, to_uniform
 from solvers.kernels.tabu import (
     FLOAT,
@@ -12,7 +12,9 @@ from solvers.kernels.tabu import (
     FREE,
     NEVER,
     NONE,
+    ONE,
     UNSIGNED,
+    ZERO,
     begin,
     draw,
     ended,
@@ -29,33 +31,90 @@ from solvers.kernels.tabu import (
 
 # Runs without a new state, per place of the pool, after which it is emptied.
 STALE = 5
+# Parts of an order that are shorter are sorted by insertion.
+SHORT = 15
 # Energies that are nearer to each other than this, in a row's unit, may be the same: of
 # sums in float64, and of fields that have followed many flips.
 EXACT, DRIFT = 1e-13, 1e-10
 
 
-@jit
+@inlined
+def divide(cost, r, order, first, last):
+    """Put variables cheaper than a middle one before it; where that now is in `order`.
+
+    Of `order` from first to last, both included.
+    """
+    middle = (first + last) >> 1
+    for _ in range(2):
+        if cost[r, order[middle]] < cost[r, order[first]]:
+            order[first], order[middle] = order[middle], order[first]
+        if cost[r, order[last]] < cost[r, order[middle]]:
+            order[last], order[middle] = order[middle], order[last]
+    pivot = cost[r, order[middle]]
+    order[last], order[middle] = order[middle], order[last]
+    i, j = first, last - 1
+    while True:
+        while i < last and cost[r, order[i]] < pivot:
+            i += 1
+        while j >= first and pivot < cost[r, order[j]]:
+            j -= 1
+        if i >= j:
+            break
+        order[i], order[j] = order[j], order[i]
+        i += 1
+        j -= 1
+    order[i], order[last] = order[last], order[i]
+    return i
+
+
+@inlined
 def by_cost(cost, r, n, order):
     """The free variables of a row by the costs of their flips, cheapest first.
 
     Returns how many they are.
     """
-    ranked = np.argsort(cost[r, :n])
+    for i in range(n):
+        order[i] = i
+    # Quicksort; numpy's takes ten times as long to compile. Of two parts the larger
+    # waits, so that 64 places are enough.
+    waiting = np.empty(128, np.int64)
+    waiting[0], waiting[1] = 0, n - 1
+    parts = 1
+    while parts > 0:
+        parts -= 1
+        first, last = waiting[2 * parts], waiting[2 * parts + 1]
+        while last - first >= SHORT:
+            i = divide(cost, r, order, first, last)
+            if last - i > i - first:
+                waiting[2 * parts], waiting[2 * parts + 1] = i + 1, last
+                last = i - 1
+            else:
+                waiting[2 * parts], waiting[2 * parts + 1] = first, i - 1
+                first = i + 1
+            parts += 1
+        for i in range(first + 1, last + 1):
+            k = order[i]
+            value = cost[r, k]
+            j = i
+            while j > first and value < cost[r, order[j - 1]]:
+                order[j] = order[j - 1]
+                j -= 1
+            order[j] = k
     count = 0
-    while count < n and cost[r, ranked[count]] < NONE:
-        order[count] = ranked[count]
+    while count < n and cost[r, order[count]] < NONE:
         count += 1
     return count
 
 
-@jit
+@inlined
 def part(H, z, cost, r, chosen, part_H, part_z, part_cost):
     """The model of the chosen variables, all others clamped where they stand.
 
     A cost accounts for the clamped variables, so that the part needs nothing of them.
     """
     size = len(chosen)
-    part_cost[0, :] = NEVER
+    for a in range(part_cost.shape[1]):
+        part_cost[0, a] = NEVER
     for a in range(size):
         i = chosen[a]
         part_z[0, a] = z[r, i]
@@ -64,7 +123,7 @@ def part(H, z, cost, r, chosen, part_H, part_z, part_cost):
             part_H[a, b] = H[i, chosen[b]]
 
 
-@jit
+@inner
 def sweep_parts(
     H, subsize, patience, spread, r, noise, z, cost, expiry, order, rng, index, low
 ):  # fmt: skip
@@ -76,13 +135,19 @@ def sweep_parts(
     """
     lanes = subsize + -subsize % 16
     part_low = places(lanes)
-    part_H = np.zeros((subsize, lanes), FLOAT)
-    part_z = np.ones((1, lanes), FLOAT)
+    part_H = np.empty((subsize, lanes), FLOAT)
+    part_z = np.empty((1, lanes), FLOAT)
     part_cost = np.empty((1, lanes), FLOAT)
-    part_expiry = np.zeros((1, lanes), FLOAT)
+    part_expiry = np.empty((1, lanes), FLOAT)
+    for b in range(lanes):
+        part_z[0, b], part_expiry[0, b] = ONE, FREE
+        for a in range(subsize):
+            part_H[a, b] = ZERO
     part_best = np.empty((1, subsize), np.uint8)
-    clock, found = np.zeros(1, np.int64), np.zeros(1, np.int64)
-    value, lowest = np.zeros(1), np.zeros(1)
+    clock, found = np.empty(1, np.int64), np.empty(1, np.int64)
+    value, lowest = np.empty(1), np.empty(1)
+    # A number that is written down would have a copy of the kernels made for itself.
+    alone = np.int64(0)
     free = by_cost(cost, r, H.shape[0], order)
     made = 0
     for first in range(0, free, subsize):
@@ -92,12 +157,12 @@ def sweep_parts(
         tenure = min(max(1, size // 20), half)
         part(H, z, cost, r, chosen, part_H, part_z, part_cost)
         value[0] = 0.0
-        begin(0, size, part_z, part_expiry, clock, found, value, lowest, part_best)
-        while not ended(clock, found, 0, patience):
+        begin(alone, size, part_z, part_expiry, clock, found, value, lowest, part_best)
+        while not ended(clock, found, alone, patience):
             tabu(
-                part_H[:size], part_z, part_cost, part_expiry, 0, patience, patience,
-                tenure, min(spread, half - tenure), noise, clock, found, value, lowest,
-                part_best, rng[r : r + 1], index[:lanes], part_low,
+                part_H[:size], part_z, part_cost, part_expiry, alone, patience,
+                patience, tenure, min(spread, half - tenure), noise, clock, found,
+                value, lowest, part_best, rng[r : r + 1], index[:lanes], part_low,
             )  # fmt: skip
         made += clock[0]
         for a in range(size):
@@ -108,7 +173,7 @@ def sweep_parts(
     return free, made
 
 
-@jit
+@inlined
 def redraw(r, order, count, size, x, rng):
     """Redraw up to `size` of the first `count` variables in `order`, at random."""
     for k in range(min(size, count)):
@@ -161,16 +226,16 @@ def passes(
             made[r] += 1
             if reached < energy[r] - EXACT * unit[r]:
                 energy[r] = reached
-                champion[r] = best[r]
+                copy(best[r], champion[r])
                 idle[r] = 0
             else:
                 idle[r] += 1
-                best[r] = champion[r]
+                copy(champion[r], best[r])
                 redraw(r, order, free, subsize, best, rng)
                 follow(exact, scale, r, best[r], here, u, which, step)
 
 
-@jit
+@inlined
 def allow_between(states, r, a, b, expiry):
     """Allow what tells state a of the pool from state b; how many variables that is."""
     count = 0
@@ -181,7 +246,7 @@ def allow_between(states, r, a, b, expiry):
     return count
 
 
-@jit
+@inlined
 def allow_some(share, r, n, expiry, rng):
     """Allow each variable with probability `share`."""
     seed = rng[r]
@@ -191,7 +256,7 @@ def allow_some(share, r, n, expiry, rng):
     rng[r] = seed + UNSIGNED(n) * GOLDEN
 
 
-@jit
+@inlined
 def leave(
     H, r, a, relink, share, weakest, strongest, z, cost, expiry, states, held, rng,
     index, low,
@@ -214,7 +279,14 @@ def leave(
     return forced(H, z, cost, expiry, r, steps, index, low)
 
 
-@jit
+@inner
+def copy(x, out):
+    """The state x into `out`."""
+    for j in range(len(x)):
+        out[j] = x[j]
+
+
+@inlined
 def offer(states, energies, held, r, x, energy, noise):
     """Take x into the pool where that has a place, or x is better than its worst.
 
@@ -236,19 +308,32 @@ def offer(states, energies, held, r, x, energy, noise):
         held[r] += 1
     elif energy >= energies[r, worst]:
         return False
-    states[r, worst] = x
+    copy(x, states[r, worst])
     energies[r, worst] = energy
     return True
 
 
-@jit
+@inlined
 def empty(states, energies, held, r):
     """Leave only the best state in the pool."""
-    best = energies[r].argmin()
-    states[r, 0] = states[r, best]
+    best = 0
+    for k in range(energies.shape[1]):
+        if energies[r, k] < energies[r, best]:
+            best = k
+    copy(states[r, best], states[r, 0])
     energies[r, 0] = energies[r, best]
-    energies[r, 1:] = np.inf
+    for k in range(1, energies.shape[1]):
+        energies[r, k] = np.inf
     held[r] = 1
+
+
+@inlined
+def worst_energy(energies, r):
+    """The highest energy of the pool; infinite as long as that has a place."""
+    highest = energies[r, 0]
+    for k in range(1, energies.shape[1]):
+        highest = max(highest, energies[r, k])
+    return highest
 
 
 @jit
@@ -305,7 +390,7 @@ def search(
                 empty(states, energies, held, r)
                 stale[r] = 0
             # Most runs end above the pool: parts and exact energies would be wasted.
-            if lowest[r] > energies[r].max() / unit[r] + 100.0 * noise[r]:
+            if lowest[r] > worst_energy(energies, r) / unit[r] + 100.0 * noise[r]:
                 continue
             follow(exact, scale, r, best[r], here, u, which, step)
             if subsize:

@@ -253,11 +253,13 @@ def _moves(
     varies: bool,
     local: Any,
 ) -> Moves:
-    width = WIDTHS[c]
-    more = ((0, 0), (0, width - vectors.which.shape[1]))
-    spare = vectors.which < 0
-    which = np.pad(np.where(spare, 0, vectors.which), more)
-    sign = np.pad(np.where(spare, 0, vectors.sign), more)
+    # What has no moves is of the kind that is compiled anyway.
+    width = WIDTHS[c if len(vectors) else 0]
+    which, sign = vectors.which[:, :width], vectors.sign[:, :width]
+    more = ((0, 0), (0, width - which.shape[1]))
+    spare = which < 0
+    which = np.pad(np.where(spare, 0, which), more)
+    sign = np.pad(np.where(spare, 0, sign), more)
     coef = sign * unit[which]
     products = np.empty((len(which) if varies else 0, width * (width + 1) // 2))
     if varies:

@@ -19,11 +19,11 @@ from typing import Any, NoReturn
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks import subject
-from benchmarks.harness import report
+from benchmarks.harness import report, subject
 from benchmarks.harness.command import exit_code
 from benchmarks.harness.race import run_solver
 from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.problem import OBJECTIVES
 from solvers import Budget, InputError, Solver, available, label, parse_solvers
 from solvers.registry import parse_solver
 
@@ -68,7 +68,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     )
     what.add_argument(
         "--objective",
-        choices=subject.OBJECTIVES,
+        choices=OBJECTIVES,
         help="the layer's output (default) or the task loss",
     )
     grid = parser.add_argument_group("grid")
@@ -184,7 +184,7 @@ def _subject(options: argparse.Namespace) -> subject.Subject:
         images=options.images,
         calibration=256 if options.calibration is None else options.calibration,
         evaluation=options.evaluation,
-        objective=options.objective or subject.OBJECTIVES[0],
+        objective=options.objective or OBJECTIVES[0],
         seed=options.seed,
         say=lambda line: print(line, file=sys.stderr),
     )

@@ -139,7 +139,7 @@ def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
     whole = capsys.readouterr().out
     assert list(table(whole)[0]) == ["0", "3", "6"]
 
-    monkeypatch.setattr("qubo_rounding.network.layers.layer_moments", never)
+    monkeypatch.setattr("qubo_rounding.network.pose.layer_moments", never)
     assert command(*arguments) == 0
     assert capsys.readouterr().out == whole
 
@@ -212,7 +212,7 @@ def test_solvers_of_the_layers_data_are_given_it(monkeypatch):
 def test_bad_input(arguments, message, capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     # All of it is found before weights are loaded, or downloaded.
-    monkeypatch.setattr("qubo_rounding.network.models.load_network", never)
+    monkeypatch.setattr("qubo_rounding.network.source.load_network", never)
     assert command("--model", "tiny:make", "--solver", "nearest", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error

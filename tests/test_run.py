@@ -13,7 +13,7 @@ from PIL import Image
 
 from benchmarks import run
 from benchmarks.harness.race import run_solver
-from benchmarks.subject import split_layer
+from benchmarks.harness.subject import split_layer
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solution, Solver, Task, parse_solver
 from solvers.qubo import States

@@ -18,7 +18,6 @@ from __future__ import annotations
 import argparse
 import functools
 import sys
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +25,6 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from benchmarks import subject
 from benchmarks.harness import log, report
 from benchmarks.harness.command import exit_code
 from benchmarks.harness.race import run_solver
@@ -37,6 +35,8 @@ from solvers import Budget, InputError, Solver, label, parse_solvers
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from qubo_rounding.network.source import Source
 
 Run = dict[str, Any]
 
@@ -73,7 +73,7 @@ class Work:
         Its calibration images, decoded.
     """
 
-    source: subject.Source
+    source: Source
     batches: list[Tensor]
     grid: Grid
     solvers: list[Solver]
@@ -109,28 +109,22 @@ class Work:
         return Layer(name, facts, found)
 
     def _pose(self, name: str) -> tuple[RoundingProblem, Run]:
-        from qubo_rounding.network.layers import (
-            find_layer,
-            groups,
-            layer_moments,
-            weight_rows,
-        )
+        from qubo_rounding.network.layers import find_layer, groups
+        from qubo_rounding.network.pose import pose
 
-        begun = time.perf_counter()
-        moments = layer_moments(self.source.network, name, self.batches)
-        seen = time.perf_counter()
-        module = find_layer(self.source.network, name)
-        problem = RoundingProblem.from_moments(
-            weight_rows(module), self.grid, moments, self.source.meta(name)
+        posed = pose(
+            *(self.source.network, name, lambda: self.batches, self.grid),
+            meta=self.source.meta(name),
         )
+        problem = posed.problem
         return problem, {
             "rows": problem.rows,
             "n": problem.n,
-            "groups": groups(module),
+            "groups": groups(find_layer(self.source.network, name)),
             "fixed": 0 if problem.fixed is None else int((problem.fixed >= 0).sum()),
             "nearest": float(problem.local_mse(problem.nearest()).sum()),
-            "moments": seen - begun,
-            "grid": time.perf_counter() - seen,
+            "moments": posed.moments_seconds,
+            "grid": posed.grid_seconds,
         }
 
     def _solve(
@@ -210,7 +204,9 @@ def _run(options: argparse.Namespace) -> int:
 def _prepare(
     options: argparse.Namespace, grid: Grid, solvers: list[Solver], budget: Budget
 ) -> Work:
-    source = subject.load_source(
+    from qubo_rounding.network.source import load_source
+
+    source = load_source(
         options.model,
         options.weights,
         options.images,
@@ -226,7 +222,7 @@ def _prepare(
     return Work(
         source=source,
         # Decoding takes a fifth of a layer's forward pass: it is done once for all.
-        batches=list(source.calibration.batches(subject.BATCH)),
+        batches=list(source.batches()),
         grid=grid,
         solvers=solvers,
         budget=budget,

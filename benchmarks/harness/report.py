@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.subject import Subject
+from benchmarks.harness.subject import Subject
 from qubo_rounding.problem import file
 from solvers.atomic import replacing
 

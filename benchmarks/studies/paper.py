@@ -23,12 +23,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks import subject
-from benchmarks.harness import log, report
+from benchmarks.harness import log, report, subject
 from benchmarks.harness.command import exit_code
 from benchmarks.harness.race import run_solver
-from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.problem import OBJECTIVES
 from solvers import Budget, InputError, Solver, parse_solver
 
 if TYPE_CHECKING:
@@ -107,7 +106,7 @@ def _run(options: argparse.Namespace) -> int:
         images=options.images,
         calibration=options.calibration,
         evaluation=options.evaluation,
-        objective=subject.OBJECTIVES[0],
+        objective=OBJECTIVES[0],
         seed=0,
         say=print,
     )
@@ -134,22 +133,26 @@ def _run(options: argparse.Namespace) -> int:
 def _calibration_images(chosen: subject.Subject) -> Tensor:
     import torch
 
-    assert chosen.calibration is not None
-    return torch.cat(list(chosen.calibration.batches(subject.BATCH)))
+    assert chosen.source is not None
+    return torch.cat(list(chosen.source.batches()))
 
 
 def _measure(
     chosen: subject.Subject, grid: Grid, inputs: Tensor, solver: Solver, seed: int
 ) -> dict[str, Any]:
-    from qubo_rounding.network.layers import layer_moments
+    from qubo_rounding.network.pose import pose
+    from qubo_rounding.network.source import BATCH
 
     accuracy = chosen.accuracy
     assert accuracy is not None
     half = np.random.default_rng(seed).permutation(len(inputs))[: len(inputs) // 2]
-    some = inputs[np.sort(half)]
-    batches = [some[i : i + subject.BATCH] for i in range(0, len(some), subject.BATCH)]
-    moments = layer_moments(accuracy.network, accuracy.layer, batches, progress=False)
-    problem = RoundingProblem.from_moments(chosen.problem.weight, grid, moments)
+    chosen_images = inputs[np.sort(half)]
+    batches = [
+        chosen_images[i : i + BATCH] for i in range(0, len(chosen_images), BATCH)
+    ]
+    problem = pose(
+        *(accuracy.network, accuracy.layer, lambda: batches, grid), progress=False
+    ).problem
     states, run = run_solver(solver, problem, seed, Budget())
     nearest = chosen.local_mse(chosen.problem.nearest())
     run["ratio"] = chosen.local_mse(states) / nearest

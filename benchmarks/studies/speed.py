@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.harness.command import exit_code
-from benchmarks.subject import from_file, from_layer
+from benchmarks.harness.subject import from_file, from_layer
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import Budget, QuboBatch

@@ -24,6 +24,8 @@ States = NDArray[np.uint8]
 
 # Squares of larger numbers leave the range of float64.
 LARGEST = 1e100
+# What a network's problem can be about: a layer's output, or the task loss.
+OBJECTIVES = ("second-moment", "fisher")
 
 
 @dataclass(frozen=True, eq=False)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.problem import OBJECTIVES
 from solvers.errors import InputError
 from solvers.layer_data import LayerData
 
@@ -20,11 +21,9 @@ if TYPE_CHECKING:
 
     from qubo_rounding.network.evaluate import Predictions
     from qubo_rounding.network.images import Images
+    from qubo_rounding.network.source import Source
 
 Array = NDArray[np.float64]
-OBJECTIVES = ("second-moment", "fisher")
-# Images per forward pass: enough to keep two cores busy, little enough for 24 GiB.
-BATCH = 16
 
 
 @dataclass(frozen=True, eq=False)
@@ -45,8 +44,8 @@ class Subject:
         The ``problem`` part of the record.
     accuracy
         Scores rounded rows on the network; None for a problem from a file.
-    calibration
-        The images behind the problem; None for a problem from a file.
+    source
+        The network and the images behind the problem; None for one from a file.
     """
 
     problem: RoundingProblem
@@ -54,7 +53,7 @@ class Subject:
     shape: tuple[int, ...]
     description: dict[str, Any]
     accuracy: Accuracy | None = None
-    calibration: Images | None = None
+    source: Source | None = None
 
     def local_mse(self, states: NDArray[np.integer[Any]]) -> float:
         """Sum over the rows of the mean squared error on the calibration inputs."""
@@ -70,15 +69,14 @@ class Subject:
 
         None where that is not known, or not what the objective is about.
         """
-        if self.accuracy is None or self.calibration is None:
+        if self.accuracy is None or self.source is None:
             return None
         if self.description["objective"] != OBJECTIVES[0]:
             return None
         from qubo_rounding.network.layer_data import layer_data
 
         network, layer = self.accuracy.network, self.accuracy.layer
-        images = self.calibration.batches(BATCH)
-        return layer_data(network, layer, images, self.problem)
+        return layer_data(network, layer, self.source.batches(), self.problem)
 
 
 @dataclass(eq=False)
@@ -138,85 +136,6 @@ class Accuracy:
         }
 
 
-@dataclass(frozen=True, eq=False)
-class Source:
-    """A network and images for it, from which the problems of its layers come.
-
-    Attributes
-    ----------
-    model
-        Its name.
-    network
-        In eval mode, batch norms folded.
-    weights, weights_hash
-        Which weights it has, as in `qubo_rounding.network.models.Network`.
-    calibration, evaluation
-        Images, none of them in both.
-    """
-
-    model: str
-    network: nn.Module
-    weights: str
-    weights_hash: str
-    calibration: Images
-    evaluation: Images
-
-    def meta(self, layer: str, objective: str = OBJECTIVES[0]) -> dict[str, Any]:
-        """What a layer's problem says of where it comes from."""
-        return {
-            "layer": f"{self.model}.{layer}",
-            "objective": objective,
-            "weights": self.weights,
-            "weights_hash": self.weights_hash,
-            "images": self.calibration.name,
-            "calibration_digest": self.calibration.digest,
-        }
-
-
-def load_source(
-    model: str,
-    weights: str,
-    images: Path | None,
-    calibration: int,
-    evaluation: int | None,
-    say: Callable[[str], None],
-) -> Source:
-    """A network, and as many images as are asked for; see `load_images`.
-
-    Raises
-    ------
-    InputError
-        Whatever does not exist or does not fit; see `load_network`, `load_images`.
-    """
-    import torch
-
-    from qubo_rounding.network.images import load_images
-    from qubo_rounding.network.layers import fold_batch_norms
-    from qubo_rounding.network.models import load_network
-
-    loaded = load_network(model, weights)
-    # This memory layout makes convolutions about a third faster on a CPU.
-    network = fold_batch_norms(loaded.module).to(  # type: ignore[call-overload]
-        memory_format=torch.channels_last
-    )
-    fitting, held_out = load_images(images, loaded, calibration, evaluation)
-    say(f"{model}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
-    say(_count("calibration", fitting))
-    return Source(
-        model=model,
-        network=network,
-        weights=loaded.weights,
-        weights_hash=loaded.weights_hash,
-        calibration=fitting,
-        evaluation=held_out,
-    )
-
-
-def _count(purpose: str, images: Images) -> str:
-    note = f", {images.skipped} unreadable left out" if images.skipped else ""
-    return f"{purpose}: {len(images)} images of {images.name}{note}"
-
-
 def from_file(path: Path, saturated: str | None) -> Subject:
     """A saved problem; its local MSE is all there is to score."""
     problem = RoundingProblem.load(path, saturated)
@@ -259,31 +178,24 @@ def from_layer(
         Whatever does not exist or does not fit; see `load_network`, `load_images`.
     """
     from qubo_rounding.network import evaluate
-    from qubo_rounding.network.hessian import fisher_blocks
-    from qubo_rounding.network.layers import find_layer, layer_moments, weight_rows
+    from qubo_rounding.network.layers import find_layer, layer_moments
     from qubo_rounding.network.models import architecture
+    from qubo_rounding.network.pose import pose
+    from qubo_rounding.network.source import BATCH, image_count, load_source
 
     model, name = split_layer(layer)
     # A misspelt layer should cost no download.
     find_layer(architecture(model), name)
     source = load_source(model, weights, images, calibration, evaluation, say)
-    network, fitting, held_out = source.network, source.calibration, source.evaluation
-    say(_count("evaluation", held_out))
+    network, held_out = source.network, source.evaluation
+    say(image_count("evaluation", held_out))
     if held_out.labels is None:
         say("the images' labels are not the network's: accuracy is not reported")
-    module = find_layer(network, name)
-    moments = layer_moments(network, name, fitting.batches(BATCH))
-    rows = weight_rows(module)
-    meta = source.meta(name, objective) | {"count": moments.count}
-    if objective == "fisher":
-        inputs = moments.second_moment
-        blocks = fisher_blocks(network, name, fitting.batches(BATCH), seed)
-        problem = RoundingProblem.from_hessian(
-            rows, grid, blocks, second_moment=inputs, meta=meta
-        )
-    else:
-        problem = RoundingProblem.from_moments(rows, grid, moments, meta)
-        inputs = problem.moment
+    meta = source.meta(name, objective)
+    posed = pose(
+        *(network, name, source.batches, grid, objective), meta=meta, seed=seed
+    )
+    problem = posed.problem
     accuracy = Accuracy(
         network=network,
         layer=name,
@@ -291,19 +203,21 @@ def from_layer(
         moment=layer_moments(network, name, held_out.batches(BATCH)).second_moment,
         reference=evaluate.predict(network, held_out, description="full precision"),
     )
+    weight = find_layer(network, name).get_parameter("weight")
     return Subject(
         problem=problem,
-        moment=inputs,
-        shape=tuple(module.get_parameter("weight").shape),
+        moment=posed.moments.second_moment,
+        shape=tuple(weight.shape),
         description={
             **meta,
+            "count": posed.moments.count,
             **_describe(problem),
-            "calibration_images": len(fitting),
+            "calibration_images": len(source.calibration),
             "evaluation_images": len(held_out),
             "evaluation_digest": held_out.digest,
         },
         accuracy=accuracy,
-        calibration=fitting,
+        source=source,
     )
 
 

@@ -1,0 +1,69 @@
+"""The machine, the versions and the commit that a record was made with."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+PACKAGES = (
+    *("qubo-rounding", "numpy", "scipy", "numba", "torch", "torchvision"),
+    *("dimod", "dwave-samplers", "openjij", "simulated-bifurcation", "qubolite"),
+    "pillow",
+)
+
+
+def environment(threads: int) -> dict[str, Any]:
+    """Machine, versions and commit."""
+    return {
+        "machine": platform.machine(),
+        "processor": _processor(),
+        "cpus": os.cpu_count(),
+        "threads": threads,
+        "system": platform.platform(),
+        "python": platform.python_version(),
+        "packages": {name: _version(name) for name in PACKAGES},
+        "commit": _commit(),
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return platform.processor()
+    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
+    return names[0] if names else platform.processor()
+
+
+def _commit() -> str | None:
+    """Commit of the checkout this file is in, ``+`` if it is changed."""
+    folder = Path(__file__).resolve().parent
+    try:
+        run = [
+            subprocess.run(
+                ["git", *arguments],
+                cwd=folder,
+                capture_output=True,
+                text=True,
+                check=True,
+            ).stdout.strip()
+            for arguments in (
+                ["rev-parse", "--short", "HEAD"],
+                ["ls-files", "--error-unmatch", Path(__file__).name],
+                ["status", "--porcelain", "--untracked-files=no"],
+            )
+        ]
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return run[0] + ("+" if run[2] else "")

@@ -1,0 +1,102 @@
+"""From a layer of a network and calibration images to a rounding problem."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+from qubo_rounding.network.hessian import fisher_blocks
+from qubo_rounding.network.layer_rows import weight_rows
+from qubo_rounding.network.layers import find_layer, layer_moments
+from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.moments import Moments
+from qubo_rounding.problem.problem import OBJECTIVES, RoundingProblem
+from solvers.errors import UnknownNameError
+
+
+@dataclass(frozen=True, eq=False)
+class Posed:
+    """A layer's rounding problem, and what it was made of.
+
+    Attributes
+    ----------
+    problem
+        What solvers minimise.
+    moments
+        Of the layer's inputs on the calibration images, undamped.
+    moments_seconds, grid_seconds
+        The forward passes over the images; the search for the grid's scale.
+    """
+
+    problem: RoundingProblem
+    moments: Moments
+    moments_seconds: float
+    grid_seconds: float
+
+
+def pose(
+    network: nn.Module,
+    layer: str,
+    batches: Callable[[], Iterable[Tensor]],
+    grid: Grid,
+    objective: str = OBJECTIVES[0],
+    *,
+    meta: Mapping[str, Any] | None = None,
+    seed: int = 0,
+    progress: bool = True,
+) -> Posed:
+    """Pose the rounding of one layer.
+
+    Parameters
+    ----------
+    network
+        In eval mode; batch norms should be folded.
+    layer
+        As in ``network.named_modules()``.
+    batches
+        Gives the calibration images from the first to the last; it is called for every
+        pass over them.
+    objective
+        ``"second-moment"``: the error of the layer's output; ``"fisher"``: the
+        Gauss-Newton approximation of the task loss, an H for each row.
+    meta
+        Where network and images come from; the number of positions is added.
+    seed
+        Of the labels that are drawn for the task loss.
+    progress
+        Whether to show a progress bar.
+
+    Raises
+    ------
+    UnknownNameError
+        A layer or an objective that does not exist.
+    InputError
+        What cannot be posed.
+    """
+    if objective not in OBJECTIVES:
+        raise UnknownNameError("objective", objective, OBJECTIVES)
+    rows = weight_rows(find_layer(network, layer))
+    begun = time.perf_counter()
+    moments = layer_moments(network, layer, batches(), progress=progress)
+    blocks = None
+    if objective == "fisher":
+        blocks = fisher_blocks(network, layer, batches(), seed)
+    passed = time.perf_counter()
+    if blocks is None:
+        problem = RoundingProblem.from_moments(rows, grid, moments, meta)
+    else:
+        problem = RoundingProblem.from_hessian(
+            *(rows, grid, blocks),
+            second_moment=moments.second_moment,
+            meta={"count": moments.count, **(meta or {})},
+        )
+    return Posed(
+        problem=problem,
+        moments=moments,
+        moments_seconds=passed - begun,
+        grid_seconds=time.perf_counter() - passed,
+    )

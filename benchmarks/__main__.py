@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import ast
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
 
-# Users ask for these …
+from benchmarks.harness.command import execute, exit_code
+from solvers.errors import UnknownNameError
+
+# A command is a module that offers `declare` and `run`. Users ask for these …
 COMMANDS = {
     "run": "benchmarks.run",
     "layers": "benchmarks.commands.layers",
@@ -23,14 +30,50 @@ STUDIES = {
     "speed": "benchmarks.studies.speed",
     "regression": "benchmarks.regression.__main__",
 }
+PROGRAM = "python -m benchmarks"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names; the exit code."""
-    name, *rest = sys.argv[1:] if arguments is None else arguments
-    module = import_module({**COMMANDS, **STUDIES}[name])
-    code: int = module.main(rest)
-    return code
+    name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
+    if name in ("-h", "--help"):
+        print(listing())
+        return 0
+    return exit_code(lambda: execute(command(name), f"{PROGRAM} {name}", rest))
+
+
+def command(name: str) -> ModuleType:
+    """The module of a command, imported now.
+
+    Raises
+    ------
+    UnknownNameError
+        With the nearest names.
+    """
+    modules = {**COMMANDS, **STUDIES}
+    if name not in modules:
+        raise UnknownNameError("command", name, modules)
+    return import_module(modules[name])
+
+
+def listing() -> str:
+    """A line for each command."""
+    width = max(map(len, [*COMMANDS, *STUDIES]))
+    parts = [f"usage: {PROGRAM} COMMAND [--help | options]"]
+    for title, modules in (("commands", COMMANDS), ("studies", STUDIES)):
+        parts.append(f"\n{title}:")
+        parts += [f"  {name:{width}}  {summary(m)}" for name, m in modules.items()]
+    return "\n".join(parts)
+
+
+def summary(module: str) -> str:
+    """The first line of a module's docstring, read without importing the module."""
+    spec = find_spec(module)
+    assert spec is not None
+    assert spec.origin is not None
+    text = ast.get_docstring(ast.parse(Path(spec.origin).read_text("utf-8")))
+    assert text is not None
+    return text.splitlines()[0]
 
 
 if __name__ == "__main__":

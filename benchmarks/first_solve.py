@@ -24,8 +24,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.harness import report
 from benchmarks.harness.command import exit_code
+from benchmarks.harness.tables import columns
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, label, parse_solver, parse_solvers
 from solvers.registry import BUILT_IN
@@ -134,7 +134,7 @@ def table(found: dict[str, tuple[Seconds, Seconds]]) -> str:
     for text, (cold, warm) in found.items():
         seconds = [cold["cpu"], cold["wall"], warm["cpu"], warm["wall"]]
         lines.append([text, *(f"{x:.2f}" for x in [*seconds, warm["import"]])])
-    return report.columns(lines)
+    return columns(lines)
 
 
 if __name__ == "__main__":

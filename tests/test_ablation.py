@@ -8,6 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness import readers
+from benchmarks.harness.trials import Trial
 from benchmarks.studies import ablation
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -36,7 +39,7 @@ def few(monkeypatch: pytest.MonkeyPatch) -> int:
 
 def run(problem: Path, *arguments: str) -> int:
     short = ["--sweeps", "2,8", "--seconds", "0.02"]
-    return ablation.main(["--problem", str(problem), *short, *arguments])
+    return benchmarks(["ablation", "--problem", str(problem), *short, *arguments])
 
 
 def table(out: str) -> dict[str, list[str]]:
@@ -103,8 +106,9 @@ def test_runs_are_taken_up_again(problem, few, tmp_path, capsys):
     assert "was begun with rows = None, not 1" in capsys.readouterr().err
 
 
-def falling(*steps: tuple[float, float]) -> ablation.Run:
-    return {"falls": [list(step) for step in steps], "seconds": 1.0}
+def falling(*steps: tuple[float, float]) -> Trial:
+    kept = {"label": "", "objective": 1.0, "ratio": 1.0, "status": "done"}
+    return Trial(**kept, seconds=1.0, falls=[list(step) for step in steps])
 
 
 def test_a_curve_is_the_best_of_all_lengths():
@@ -146,7 +150,7 @@ def test_figure(problem, few, tmp_path, capsys, suffix):
 
 
 def test_a_figure_without_matplotlib(problem, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(ablation, "find_spec", lambda name: None)
+    monkeypatch.setattr(readers, "find_spec", lambda name: None)
     assert run(problem, "--figure", str(tmp_path / "figure.svg")) == 2
     captured = capsys.readouterr()
     assert captured.err == (

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import math
 from dataclasses import dataclass
@@ -12,8 +11,11 @@ from typing import ClassVar
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import anytime
-from benchmarks.harness import traces
+from benchmarks.harness import traces, trials
+from benchmarks.harness.log import RunLog
+from benchmarks.harness.trials import Trial, Trials, falls
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import Budget, Solution, parse_solver
@@ -33,7 +35,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def run(problem: Path, *arguments: str) -> int:
-    return anytime.main(["--problem", str(problem), *arguments])
+    return benchmarks(["anytime", "--problem", str(problem), *arguments])
 
 
 def tables(out: str) -> list[dict[str, list[str]]]:
@@ -181,13 +183,13 @@ def solution(steps: list[tuple[float, list[float]]], prepare: float) -> Solution
 
 def test_falls_of_one_batch():
     found = solution([(0, [5, 5]), (1, [4, 5]), (1.5, [4, 5]), (2, [4, 2])], 0.25)
-    assert traces.falls([found], 10) == [(0.25, 1.0), (1.25, 0.9), (2.25, 0.6)]
+    assert falls([found], 10) == [(0.25, 1.0), (1.25, 0.9), (2.25, 0.6)]
 
 
 def test_falls_of_batches_one_after_the_other():
     first = solution([(0, [5.0]), (1, [3.0])], 0.25)
     second = solution([(0, [5.0]), (2, [1.0])], 0.5)
-    assert traces.falls([first, second], 10) == [
+    assert falls([first, second], 10) == [
         (0.25, 1.0),
         (1.25, 0.8),
         (2.75 + 0.5 + 2, 0.4),
@@ -196,8 +198,8 @@ def test_falls_of_batches_one_after_the_other():
 
 def test_rules_are_nowhere_before_they_are_through():
     found = solution([(0, [math.inf]), (1, [2.0])], 0)
-    assert traces.falls([found], 4) == [(1.0, 0.5)]
-    assert traces.falls([found, found], 4) == [(3.5, 1.0)]
+    assert falls([found], 4) == [(1.0, 0.5)]
+    assert falls([found, found], 4) == [(3.5, 1.0)]
 
 
 def test_budgets():
@@ -215,22 +217,23 @@ class Known:
     def __init__(self, runs) -> None:
         self.given, self.asked = runs, []
 
-    def run(self, solver, seconds, seed):
+    def run(self, seconds):
         self.asked.append(seconds)
         ratio, steps = self.given[seconds]
-        status = "invalid" if ratio < 0 else "time"
-        return {
-            "ratio": abs(ratio),
-            "status": status,
-            "building": 0.1,
-            "falls": steps,
-        }
+        return Trial(
+            label="known",
+            objective=1.0,
+            ratio=abs(ratio),
+            seconds=seconds,
+            status="invalid" if ratio < 0 else "time",
+            info=[{"build_seconds": 0.06}, {"library_seconds": 0.04}],
+            falls=steps,
+        )
 
 
 def time_to(runs, ratio):
-    races = Known(runs)
-    solver = parse_solver("tabu")
-    return traces.time_to(races, solver, ratio, sorted(runs), 0), races.asked
+    known = Known(runs)
+    return traces.time_to(known.run, ratio, sorted(runs)), known.asked
 
 
 def test_the_time_is_that_of_the_shortest_run_which_arrives():
@@ -282,10 +285,8 @@ class Late(Solver):
         return task.start
 
 
-def options(problem: Path) -> argparse.Namespace:
-    return argparse.Namespace(
-        problem=problem, rows=None, saturated=None, seeds=2, threads=1, log=None
-    )
+def unkept(problem: Path) -> Trials:
+    return Trials(lambda: RoundingProblem.load(problem), RunLog(None, {}, {}))
 
 
 def test_late_runs_are_marked_and_building_is_apart(problem, monkeypatch):
@@ -296,22 +297,20 @@ def test_late_runs_are_marked_and_building_is_apart(problem, monkeypatch):
             how["budget"] = Budget(seconds=how["budget"].seconds or 0.001)
             return super().solve(qubo, **how)
 
-    races = traces.Races(RoundingProblem.load(problem), options(problem))
-    text = anytime.table(races, [Timed()], [0.005]).splitlines()[1]
+    text = anytime.table(unkept(problem), 2, [Timed()], [0.005]).splitlines()[1]
     assert "(0.05" in text
     assert text.endswith(" 0.010")
 
 
 def test_invalid_claims_are_shown(problem, monkeypatch):
-    races = traces.Races(RoundingProblem.load(problem), options(problem))
-    kept = traces.judge
+    kept = trials.judge
 
     def judge(*arguments):
         states, record = kept(*arguments)
         return states, record | {"status": "invalid"}
 
-    monkeypatch.setattr(traces, "judge", judge)
-    text = anytime.table(races, [parse_solver("kbest")], [0.05])
+    monkeypatch.setattr(trials, "judge", judge)
+    text = anytime.table(unkept(problem), 2, [parse_solver("kbest")], [0.05])
     assert text.splitlines()[1].split() == ["kbest", "invalid", "0.000"]
 
 

@@ -40,8 +40,8 @@ FLOORS = (
     ("solvers.composed",),
     ("qubo_rounding.problem",),
     ("qubo_rounding.network",),
-    ("benchmarks",),
     ("benchmarks.harness", "benchmarks.peers"),
+    ("benchmarks",),
     ("benchmarks.commands", "benchmarks.studies"),
     ("benchmarks.regression",),
 )

@@ -7,10 +7,19 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import compare
+from benchmarks.harness.log import RunLog
+from benchmarks.harness.problems import first_rows
+from benchmarks.harness.readers import read_entry
+from benchmarks.harness.trials import Trials
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
-from solvers.registry import split_solvers
+from solvers.registry import parse_solver, split_solvers
+
+
+def command(*arguments: object) -> int:
+    return benchmarks(["compare", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -30,7 +39,7 @@ def rows(out: str) -> dict[str, list[str]]:
 
 def test_table(problem, capsys):
     arguments = ["--problem", str(problem), "--solver", "nearest,tabu@0.1,sa,gptq"]
-    assert compare.main(arguments) == 0
+    assert command(*arguments) == 0
     out = capsys.readouterr().out
     assert out.startswith("small: 3 rows, n = 12\n")
     table = rows(out)
@@ -44,28 +53,29 @@ def test_table(problem, capsys):
 
 def test_polished_errors_are_those_of_the_descended_states(problem):
     whole = RoundingProblem.load(problem)
-    run = compare.measure(whole, *compare.read_entry("nearest"), 0, 1)
+    trials = Trials(lambda: whole, RunLog(None, {}, {}))
+    trial = compare.measure(trials, parse_solver("nearest"), 0, None)
     (qubo,) = whole.to_qubos()
     states = compare.descend(qubo, qubo.nearest())
     error = whole.local_mse(states).sum() / whole.local_mse(whole.nearest()).sum()
-    assert run["polished_ratio"] == pytest.approx(error)
+    assert trial.scores["polished_ratio"] == pytest.approx(error)
 
 
 def test_the_default_list_can_be_read(problem):
     methods = compare.methods(RoundingProblem.load(problem))
     assert len(methods) == len(set(methods)) > 25
     for text in methods:
-        compare.read_entry(text)
+        read_entry(text)
     assert split_solvers(",".join(methods)) == methods
 
 
 def test_first_rows(problem, capsys):
     whole = RoundingProblem.load(problem)
-    first = compare.first_rows(whole, 2)
+    first = first_rows(whole, 2)
     states = whole.nearest()
     np.testing.assert_allclose(first.local_mse(states[:2]), whole.local_mse(states)[:2])
     for rows_, message in ((4, "--rows must be 1 to 3, not 4"), (0, "not 0")):
-        assert compare.main(["--problem", str(problem), "--rows", str(rows_)]) == 2
+        assert command("--problem", str(problem), "--rows", str(rows_)) == 2
         assert message in capsys.readouterr().err
 
 
@@ -78,7 +88,7 @@ def test_first_rows(problem, capsys):
     ],
 )
 def test_bad_input(problem, capsys, arguments, message):
-    assert compare.main(["--problem", str(problem), *arguments]) == 2
+    assert command("--problem", str(problem), *arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
@@ -87,10 +97,10 @@ def test_bad_input(problem, capsys, arguments, message):
 def test_runs_are_taken_up_again(problem, tmp_path, capsys):
     log = str(tmp_path / "log.jsonl")
     arguments = ["--problem", str(problem), "--log", log]
-    assert compare.main([*arguments, "--solver", "nearest,sa"]) == 0
+    assert command(*arguments, "--solver", "nearest,sa") == 0
     capsys.readouterr()
     before = Path(log).read_text()
-    assert compare.main([*arguments, "--solver", "sa,nearest,descent"]) == 0
+    assert command(*arguments, "--solver", "sa,nearest,descent") == 0
     assert Path(log).read_text().startswith(before)
     assert list(rows(capsys.readouterr().out)) == [
         "sa[polish=none]",
@@ -103,7 +113,7 @@ def test_another_problem_needs_another_log(problem, tmp_path, capsys):
     path, log = tmp_path / "copy.npz", str(tmp_path / "log.jsonl")
     path.write_bytes(problem.read_bytes())
     arguments = ["--problem", str(path), "--solver", "nearest", "--log", log]
-    assert compare.main(arguments) == 0
+    assert command(*arguments) == 0
     RoundingProblem.load(problem, "free").save(path)
-    assert compare.main(arguments) == 2
+    assert command(*arguments) == 2
     assert "was begun with content = " in capsys.readouterr().err

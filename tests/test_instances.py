@@ -10,10 +10,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import instances
 from solvers import QuboBatch, write_qubo
 from solvers.sampling.nearest import Floor
 from solvers.testing import brute_force, example_batch
+
+
+def command(*arguments: object) -> int:
+    return benchmarks(["instances", *map(str, arguments)])
 
 
 @pytest.fixture
@@ -34,7 +39,7 @@ def test_reaches_known_maxima(folder, capsys):
     log = folder / "log.jsonl"
     arguments = [str(folder), "--best-known", str(folder / "best.csv")]
     arguments += ["--solver", "tabu,floor", "--log", str(log)]
-    assert instances.main(arguments) == 0
+    assert command(*arguments) == 0
     out = capsys.readouterr().out
     rows = [line.split() for line in out.splitlines()]
     assert rows[1][:4] == ["p10-*", "10", "tabu", "3/3"]
@@ -44,14 +49,14 @@ def test_reaches_known_maxima(folder, capsys):
     assert rows[3][0] == "all"
     kept = log.read_text()
     assert len(kept.splitlines()) == 7
-    assert instances.main(arguments) == 0
+    assert command(*arguments) == 0
     assert capsys.readouterr().out == out
     assert log.read_text() == kept
 
 
 def test_without_known_values_the_best_of_the_run_counts(folder, capsys):
     problem = str(folder / "p_0.qubo")
-    assert instances.main([problem, "--solver", "floor,tabu"]) == 0
+    assert command(problem, "--solver", "floor,tabu") == 0
     rows = [line.split() for line in capsys.readouterr().out.splitlines()]
     reached = {row[2]: row[3] for row in rows[1:]}
     assert reached == {"floor": "0/1", "tabu": "1/1"}
@@ -72,28 +77,28 @@ def test_a_claim_is_not_believed(folder):
 
 def test_a_miss_counts_as_the_whole_budget(folder, capsys):
     arguments = [str(folder), "--best-known", str(folder / "best.csv")]
-    assert instances.main([*arguments, "--solver", "floor", "--seconds", "7"]) == 0
+    assert command(*arguments, "--solver", "floor", "--seconds", "7") == 0
     assert capsys.readouterr().out.splitlines()[-1].split()[-1] == "7.000"
 
 
 def test_instances_must_be_told_apart(folder, capsys):
     (folder / "more").mkdir()
     write_qubo(folder / "more" / "p_0.qubo", QuboBatch.from_matrix(np.eye(2)))
-    assert instances.main([str(folder), str(folder / "more")]) == 2
+    assert command(str(folder), str(folder / "more")) == 2
     assert "two instances are called p_0" in capsys.readouterr().err
 
 
 def test_an_instance_is_one_row(tmp_path, capsys):
     write_qubo(tmp_path / "a.npz", example_batch(2, 3))
-    assert instances.main([str(tmp_path)]) == 2
+    assert command(str(tmp_path)) == 2
     assert "a.npz holds 2 rows; an instance is one" in capsys.readouterr().err
 
 
 def test_other_best_known_values_need_another_log(folder, capsys):
     log = ["--log", str(folder / "log.jsonl"), "--solver", "floor"]
-    assert instances.main([str(folder), *log]) == 0
+    assert command(str(folder), *log) == 0
     best = ["--best-known", str(folder / "best.csv")]
-    assert instances.main([str(folder), *best, *log]) == 2
+    assert command(str(folder), *best, *log) == 2
     assert "was begun with best_known = None" in capsys.readouterr().err
 
 
@@ -114,7 +119,9 @@ def test_classes(name, group):
 )
 def test_bad_tables(folder, capsys, csv, message):
     (folder / "best.csv").write_text(csv)
-    code = instances.main([str(folder), "--best-known", str(folder / "best.csv")])
+    code = benchmarks(
+        ["instances", str(folder), "--best-known", str(folder / "best.csv")]
+    )
     assert code == 2
     error = capsys.readouterr().err
     assert error.count("\n") == 1
@@ -122,9 +129,9 @@ def test_bad_tables(folder, capsys, csv, message):
 
 
 def test_no_instances(tmp_path, capsys):
-    assert instances.main([str(tmp_path)]) == 2
+    assert command(str(tmp_path)) == 2
     assert "no instance in" in capsys.readouterr().err
-    assert instances.main([str(tmp_path / "none.qubo")]) == 2
+    assert command(str(tmp_path / "none.qubo")) == 2
     assert "no file" in capsys.readouterr().err
 
 
@@ -138,14 +145,14 @@ def test_tabu_reaches_the_best_known_values_of_the_literature(capsys):
     names = ("bqp50_1", "bqp100_3", "bqp250_1", "bqpqka_10", "bqpqka_24", "bqpqka_34")
     files = [str(folder / f"{name}.qubo") for name in names]
     known = str(folder / "best_known.csv")
-    assert instances.main([*files, "--best-known", known, "--solver", "tabu"]) == 0
+    assert command(*files, "--best-known", known, "--solver", "tabu") == 0
     last = capsys.readouterr().out.splitlines()[-1].split()
     assert last[:4] == ["all", "30-250", "tabu", "6/6"]
 
 
 def test_runs_hold_what_a_reader_needs(folder):
     log = folder / "log.jsonl"
-    assert instances.main([str(folder), "--solver", "sa", "--log", str(log)]) == 0
+    assert command(str(folder), "--solver", "sa", "--log", str(log)) == 0
     first, run, *_ = (json.loads(line) for line in log.read_text().splitlines())
     assert first["settings"] == {
         "command": "instances",
@@ -160,12 +167,12 @@ def test_runs_hold_what_a_reader_needs(folder):
 def test_a_changed_file_is_run_again(folder, capsys):
     problem, log = folder / "p_0.qubo", str(folder / "log.jsonl")
     arguments = [str(problem), "--solver", "floor", "--log", log]
-    assert instances.main(arguments) == 0
+    assert command(*arguments) == 0
     write_qubo(problem, QuboBatch.from_matrix(np.eye(3)))
-    assert instances.main(arguments) == 0
+    assert command(*arguments) == 0
     assert len(Path(log).read_text().splitlines()) == 3
 
 
 def test_no_solver_that_can(folder, capsys):
-    assert instances.main([str(folder), "--solver", "gptq"]) == 2
+    assert command(str(folder), "--solver", "gptq") == 2
     assert "solver gptq: the batch has no levels" in capsys.readouterr().err

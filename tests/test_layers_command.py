@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import run
-from benchmarks.commands import layers
+from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness import trials
 from qubo_rounding.problem import RoundingProblem
 from solvers.decoders.babai import Babai
 from solvers.sampling.stochastic import Stochastic
@@ -42,7 +42,7 @@ def network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def command(*arguments: object) -> int:
-    return layers.main([str(a) for a in arguments])
+    return benchmarks(["layers", *map(str, arguments)])
 
 
 def table(out: str) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -92,7 +92,7 @@ def test_problems_and_ratios_are_those_of_the_run_command(tmp_path, capsys):
     other = tmp_path / "other.npz"
     arguments = ["--layer", "tiny:make.3", "--calibration", 4, "--evaluation", 2, *grid]
     arguments += ["--solver", "babai", "--save-problem", other, "--json", record]
-    assert run.main([str(a) for a in arguments]) == 0
+    assert benchmarks(["run", *map(str, arguments)]) == 0
     (_, babai) = json.loads(record.read_text())["results"]
     assert float(found["3"][3]) == pytest.approx(babai["ratio_to_nearest"], abs=1e-5)
     saved, whole = (RoundingProblem.load(p) for p in (folder / names[0], other))
@@ -123,7 +123,10 @@ def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
     assert shown.err.endswith("interrupted\n")
     before = path.read_text()
     keys = [json.loads(line)["key"] for line in before.splitlines()[1:]]
-    assert keys == ["0", "0 stochastic", "0 babai", "3", "3 stochastic"]
+    assert keys == [
+        *("0", "0 stochastic seed 0", "0 babai seed 0"),
+        *("3", "3 stochastic seed 0"),
+    ]
 
     with monkeypatch.context() as patched:
         # The layer at which it stopped is posed again, but not solved again by what
@@ -173,8 +176,8 @@ def test_a_false_claim_is_an_error(capsys, monkeypatch):
         states, record = honest(*arguments)
         return states, record | {"status": "invalid"}
 
-    honest = layers.run_solver
-    monkeypatch.setattr(layers, "run_solver", lie)
+    honest = trials.judge
+    monkeypatch.setattr(trials, "judge", lie)
     assert command(*SMALL, "--solver", "nearest", "--layers", "6") == 1
     assert "invalid" in capsys.readouterr().out
 
@@ -182,12 +185,12 @@ def test_a_false_claim_is_an_error(capsys, monkeypatch):
 def test_solvers_of_the_layers_data_are_given_it(monkeypatch):
     given = []
 
-    def look(solver, problem, seed, budget, data):
+    def look(solver, qubos, seed, budget, data):
         given.append(None if data is None else len(data))
-        return honest(solver, problem, seed, budget, data)
+        return honest(solver, qubos, seed, budget, data)
 
-    honest = layers.run_solver
-    monkeypatch.setattr(layers, "run_solver", look)
+    honest = trials.solve
+    monkeypatch.setattr(trials, "solve", look)
     solvers = "nearest,adaround[steps=2]"
     assert command(*SMALL, "--solver", solvers, "--layers", "3") == 0
     assert given == [None, 2]
@@ -201,7 +204,7 @@ def test_solvers_of_the_layers_data_are_given_it(monkeypatch):
         (["--model", "resnet19"], "unknown model 'resnet19'; did you mean resnet18"),
         (["--model", "tiny:without_weights"], "has no layer that can be rounded"),
         (["--solver", "babay"], "unknown solver 'babay'; did you mean babai?"),
-        (["--seed", "-1"], "--seed must not be negative: -1"),
+        (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--seconds", "nan"], "seconds must be positive, not nan"),
         (["--threads", "0"], "threads must be at least 1, not 0"),
         (["--grid", "minmax,odd"], "range must be symmetric, restricted or asymmetric"),

@@ -7,11 +7,17 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from benchmarks.studies import limits, rates
+from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness import rates
+from benchmarks.studies import limits
 from benchmarks.studies.limits import Measured
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers.lattice.lanes import LANES
+
+
+def command(*arguments: object) -> int:
+    return benchmarks(["limits", *map(str, arguments)])
 
 
 @pytest.fixture(autouse=True)
@@ -35,7 +41,7 @@ def number(cell: str) -> float:
 
 
 def test_tables(capsys):
-    assert limits.main(["--sizes", "64,300", "--rows", "20", "--repeats", "2"]) == 0
+    assert command("--sizes", "64,300", "--rows", "20", "--repeats", "2") == 0
     whole, kernel, sentences = capsys.readouterr().out.split("\n\n")
     machine, _, whole = whole.partition("\n")
     assert machine.startswith("20 rows, 1 thread: ")
@@ -66,7 +72,7 @@ def test_problems_and_scales_that_vary(tmp_path, capsys):
     grid = Grid(bits=3, granularity="group", group_size=5)
     RoundingProblem.on_grid(rng.normal(size=(3, 20)), grid, x @ x.T / 60).save(path)
     arguments = ["--problem", str(path), "--rows", "2", "--repeats", "1"]
-    assert limits.main([*arguments, "--moves", "pairs"]) == 0
+    assert command(*arguments, "--moves", "pairs") == 0
     table = capsys.readouterr().out.split("\n\n")[0].partition("\n")[2]
     assert [line["n"] for line in cells(table)] == ["20 (groups)"] * 2
     # Singles and all pairs.
@@ -142,7 +148,7 @@ def test_nothing_is_accepted_where_walks_stand_still():
     ],
 )
 def test_bad_input(capsys, arguments, message):
-    assert limits.main(arguments) == 2
+    assert command(*arguments) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error
@@ -152,5 +158,5 @@ def test_bad_input(capsys, arguments, message):
 def test_a_problem_without_moves(tmp_path, capsys):
     path = tmp_path / "nothing.npz"
     RoundingProblem.on_grid(np.eye(3), Grid(bits=3), np.zeros((3, 3))).save(path)
-    assert limits.main(["--problem", str(path), "--repeats", "1"]) == 2
+    assert command("--problem", str(path), "--repeats", "1") == 2
     assert capsys.readouterr().err == "error: 3 (nothing): there are no moves\n"

@@ -7,9 +7,15 @@ import re
 
 import pytest
 
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.studies import paper
 from benchmarks.studies.paper import Method
 from solvers import parse_solver
+
+
+def command(*arguments: object) -> int:
+    return benchmarks(["paper", *map(str, arguments)])
+
 
 SHORT = {
     "Table 10, general solvers": (
@@ -32,7 +38,7 @@ def test_table(monkeypatch, tmp_path, capsys):
     log = tmp_path / "log.jsonl"
     arguments = ["--layer", "resnet20.conv1", "--weights", "embedded", "--seeds", "2"]
     arguments += ["--calibration", "32", "--evaluation", "50", "--log", str(log)]
-    assert paper.main(arguments) == 0
+    assert command(*arguments) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
     at = lines.index("Table 10, general solvers")
@@ -49,7 +55,7 @@ def test_table(monkeypatch, tmp_path, capsys):
     assert runs[0]["key"] == "nearest seed 0"
     assert runs[0]["run"]["ratio"] == pytest.approx(1)
     # Nothing is run again.
-    assert paper.main([*arguments]) == 0
+    assert command(*arguments) == 0
     assert capsys.readouterr().out == out
     assert len(log.read_text().splitlines()) == 7
 
@@ -63,7 +69,7 @@ def test_table(monkeypatch, tmp_path, capsys):
     ],
 )
 def test_bad_input(capsys, arguments, message):
-    assert paper.main(["--layer", "resnet20.conv1", *arguments]) == 2
+    assert command("--layer", "resnet20.conv1", *arguments) == 2
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1

@@ -8,9 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.studies import proofs
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
+
+
+def command(*arguments: object) -> int:
+    return benchmarks(["proofs", *map(str, arguments)])
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +34,7 @@ def test_table(path, tmp_path, capsys):
     log = tmp_path / "log.jsonl"
     arguments = ["--problem", str(path), "--sizes", "5,12", "--log", str(log)]
     arguments += ["--reference", "tabu,kbest[paths=8]", "--seconds", "1e6"]
-    assert proofs.main(arguments) == 0
+    assert command(*arguments) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]
     assert out.startswith("small: 3 rows, n = 12\n")
@@ -38,7 +43,7 @@ def test_table(path, tmp_path, capsys):
         assert 0 <= least <= median <= largest <= 1
     assert [line[:2] for line in lines[-2:]] == [["5", "3/3"], ["12", "3/3"]]
     before = log.read_text()
-    assert proofs.main(arguments) == 0
+    assert command(*arguments) == 0
     assert capsys.readouterr().out == out
     assert log.read_text() == before
 
@@ -49,7 +54,7 @@ def test_rows_without_error(path, tmp_path, capsys):
     exact = replace(problem, weight=problem.decode(problem.nearest()))
     exact.save(tmp_path / "exact.npz")
     arguments = ["--problem", str(tmp_path / "exact.npz"), "--sizes", "all"]
-    assert proofs.main(arguments) == 0
+    assert command(*arguments) == 0
     out = capsys.readouterr().out
     assert "3 rows with no error but rounding have no gap" in out
     assert out.splitlines()[-1].split()[:2] == ["12", "3/3"]
@@ -74,6 +79,6 @@ def test_first_inputs(path):
     ],
 )
 def test_bad_sizes(path, capsys, sizes, message):
-    assert proofs.main(["--problem", str(path), "--sizes", sizes]) == 2
+    assert command("--problem", str(path), "--sizes", sizes) == 2
     assert message in capsys.readouterr().err
-    assert proofs.read_sizes("all", 12) == [12]
+    assert proofs.input_counts(None, 12) == [12]

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import run
 from benchmarks.__main__ import COMMANDS, STUDIES
 from benchmarks.__main__ import main as benchmarks
 from solvers import available
@@ -35,7 +34,7 @@ def test_the_main_job_prints_the_readmes_table(
     command, *expected = block.strip().splitlines()
     program, arguments = command.split("benchmarks.run")
     assert program == "$ python -m "
-    assert run.main(shlex.split(arguments)) == 0
+    assert benchmarks(["run", *shlex.split(arguments)]) == 0
     out, err = capsys.readouterr()
     printed = (err + out).splitlines()
     assert len(printed) == len(expected)

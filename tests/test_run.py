@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import run
+from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness.race import run_solver
-from benchmarks.harness.subject import split_layer
+from benchmarks.harness.readers import split_layer
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solution, Solver, Task, parse_solver
 from solvers.qubo import States
@@ -23,7 +23,7 @@ SMALL = ["--weights", "embedded", "--calibration", "24", "--evaluation", "40"]
 
 
 def command(*arguments: object) -> int:
-    return run.main([str(a) for a in arguments])
+    return benchmarks(["run", *map(str, arguments)])
 
 
 @pytest.fixture

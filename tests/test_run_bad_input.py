@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks import run
+from benchmarks.__main__ import main as benchmarks
 
 SMALL = ["--weights", "embedded", "--calibration", "24", "--evaluation", "40"]
 
 
 def command(*arguments: object) -> int:
-    return run.main([str(a) for a in arguments])
+    return benchmarks(["run", *map(str, arguments)])
 
 
 def _broken_images(folder: Path, readable: int, broken: int) -> Path:
@@ -54,7 +54,7 @@ LAYER = ["--layer", "resnet20.conv1", *SMALL]
         ([*LAYER, "--granularity", "group"], "group:SIZE, as group:32"),
         ([*LAYER, "--granularity", "group:x"], "--grid and --granularity"),
         ([*LAYER, "--grid", "minmax:99"], "--grid minmax takes no :99"),
-        ([*LAYER, "--seed", "-1"], "--seed must not be negative"),
+        ([*LAYER, "--seed", "-1"], "--seed must be at least 0, not -1"),
         ([*LAYER, "--seconds", "inf"], "seconds must be positive, not inf"),
         ([*LAYER, "--json", "."], r"cannot write \."),
         (["--problem", "x.npz", "--weights", "auto"], "--weights does not go with"),

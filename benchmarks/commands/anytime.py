@@ -20,20 +20,21 @@ from __future__ import annotations
 
 import argparse
 import math
-import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.commands.compare import BETAS, first_rows, read_entry
-from benchmarks.harness import log, report
-from benchmarks.harness.command import exit_code
-from benchmarks.harness.traces import LATE, Races, budgets, interval, time_to
+from benchmarks.harness.log import digest, open_log
+from benchmarks.harness.problems import headline, load_problem, suited_betas
+from benchmarks.harness.readers import read_entry, read_target
+from benchmarks.harness.tables import columns, median_and_range
+from benchmarks.harness.traces import LATE, budgets, interval, time_to
+from benchmarks.harness.trials import Trial, Trials
+from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, Solver, label
+from solvers import InputError, Solver, label
+from solvers.qubo import Float
 from solvers.registry import parse_solver, split_solvers
 
 SOLVERS = (
@@ -44,97 +45,51 @@ SOLVERS = (
 )
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks anytime",
-        description="Error against seconds, and seconds to a target error.",
-    )
-    parser.add_argument("--problem", type=Path, required=True, metavar="FILE.npz")
-    parser.add_argument("--solver", metavar="NAME[…],…", help="default: all")
-    parser.add_argument(
-        "--seconds",
-        default="0.05,0.5,5",
-        metavar="S,S,…",
-        help="budgets of all rows together (0.05,0.5,5)",
-    )
-    parser.add_argument("--target", metavar="RATIO|SOLVER@SECONDS")
-    parser.add_argument(
-        "--baseline",
-        default="dwave-tabu",
-        metavar="SOLVER",
-        help="what speed-ups are measured against (dwave-tabu)",
-    )
-    parser.add_argument("--seeds", type=int, default=10, metavar="N", help="runs (10)")
-    parser.add_argument("--rows", type=int, metavar="N", help="the first N (all)")
-    parser.add_argument("--saturated", choices=("fixed", "free"))
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "problem", required=True)
+    add(parser, "solver", metavar="NAME[…],…", note="all")
+    add(parser, "budgets", default="0.05,0.5,5")
+    add(parser, "target")
+    add(parser, "baseline", default="dwave-tabu")
+    add(parser, "seeds", default=10)
+    add(parser, "rows", "saturated", "threads", "log")
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.seeds < 1:
-        raise InputError(f"--seeds must be at least 1, not {options.seeds}")
-    seconds = read_seconds(options.seconds)
+def run(options: argparse.Namespace) -> int:
+    """Print the ratios, and with a target the seconds to it; the exit code."""
+    seconds: list[float] = options.seconds
     target = None if options.target is None else read_target(options.target)
     if isinstance(target, tuple):
         seconds = sorted({*seconds, target[1]})
-    problem = RoundingProblem.load(options.problem, options.saturated)
-    if options.rows is not None:
-        problem = first_rows(problem, options.rows)
+    problem = load_problem(options.problem, options.saturated, options.rows)
     solvers, missing = chosen(options.solver, problem)
     baseline = parse_solver(options.baseline)
     if target is not None and baseline not in solvers:
         solvers.append(baseline)
-    races = Races(problem, options)
+    log = open_log(
+        *("anytime", options, "rows", "saturated", "threads"),
+        content=digest(options.problem),
+    )
+    trials, seeds = Trials(lambda: problem, log, threads=options.threads), options.seeds
+    trials.require_ratio()
     for solver in (*solvers, *(target[:1] if isinstance(target, tuple) else ())):
-        races.require_support(solver)
-    print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
+        trials.require_support(solver)
+    print(headline(options.problem, problem))
     for reason in missing:
         print(f"left out: {reason}")
-    print(f"ratio to nearest in so many seconds, {_spread(options.seeds)}")
-    print(table(races, solvers, seconds))
+    print(f"ratio to nearest in so many seconds, {_spread(seeds)}")
+    print(table(trials, seeds, solvers, seconds))
     if target is None:
         return 0
     if isinstance(target, tuple):
-        ratio = float(np.median([run["ratio"] for run in races.runs(*target)]))
-        origin = f"{options.target} (median of {options.seeds})"
+        ratio = float(np.median(_ratios(_runs(trials, seeds, *target))))
+        origin = f"{options.target} (median of {seeds})"
     else:
         ratio, origin = target, "as given"
     print(f"\nseconds to ratio {ratio:.6g}, {origin}")
-    print(target_table(races, solvers, baseline, ratio, seconds))
+    print(target_table(trials, seeds, solvers, baseline, ratio, seconds))
     return 0
-
-
-def read_seconds(text: str) -> list[float]:
-    """Budgets from ``0.05,0.5,5``, in increasing order."""
-    try:
-        found = sorted({float(part) for part in text.split(",")})
-    except ValueError as error:
-        raise InputError(f"cannot read --seconds {text!r}; write 0.05,0.5,5") from error
-    for seconds in found:
-        # Refuses what no budget can be.
-        Budget(seconds=seconds)
-    return found
-
-
-def read_target(text: str) -> float | tuple[Solver, float]:
-    """A ratio, or a solver and the seconds it gets to reach the target."""
-    try:
-        ratio = float(text)
-    except ValueError:
-        solver, seconds = read_entry(text)
-        if seconds is None:
-            raise InputError(
-                f"--target takes a ratio or SOLVER@SECONDS, not {text!r}"
-            ) from None
-        Budget(seconds=seconds)
-        return solver, seconds
-    if not 0 < ratio < math.inf:
-        raise InputError(f"--target must be a positive ratio, not {text}")
-    return ratio
 
 
 def chosen(
@@ -146,8 +101,7 @@ def chosen(
         if any(seconds is not None for _, seconds in entries):
             raise InputError("--solver takes no @SECONDS here; --seconds gives them")
         return list(dict.fromkeys(solver for solver, _ in entries)), []
-    low, high = BETAS / problem.scale.mean() ** 2
-    betas = f"beta_min={low:.4g},beta_max={high:.4g}"
+    betas = suited_betas(problem)
     solvers = [parse_solver(text.format(betas=betas)) for text in SOLVERS]
     qubo = problem.to_qubos()[0]
     reasons = {solver: solver.supports(qubo) for solver in solvers}
@@ -155,25 +109,32 @@ def chosen(
     return [solver for solver in solvers if not reasons[solver]], missing
 
 
-def table(races: Races, solvers: Sequence[Solver], seconds: Sequence[float]) -> str:
+def _runs(trials: Trials, seeds: int, solver: Solver, seconds: float) -> list[Trial]:
+    return [trials.run(solver, seed, seconds=seconds) for seed in range(seeds)]
+
+
+def _ratios(runs: Sequence[Trial]) -> list[float]:
+    return [trial.ratio for trial in runs if trial.ratio is not None]
+
+
+def table(
+    trials: Trials, seeds: int, solvers: Sequence[Solver], seconds: Sequence[float]
+) -> str:
     """A line for each solver, a column for each budget."""
     lines = [["solver", *(f"{s:g} s" for s in seconds), "building s"]]
     for solver in tqdm(solvers, desc="solvers", disable=None):
-        several = [races.runs(solver, s) for s in seconds]
+        several = [_runs(trials, seeds, solver, s) for s in seconds]
         cells = [_cell(runs, s) for runs, s in zip(several, seconds, strict=True)]
-        building = np.median([run["building"] for run in several[-1]])
+        building = np.median([trial.building for trial in several[-1]])
         lines.append([label(solver), *cells, f"{building:.3f}"])
-    return report.columns(lines)
+    return columns(lines)
 
 
-def _cell(runs: Sequence[dict[str, Any]], seconds: float) -> str:
-    if any(run["status"] == "invalid" for run in runs):
+def _cell(runs: Sequence[Trial], seconds: float) -> str:
+    if any(trial.status == "invalid" for trial in runs):
         return "invalid"
-    ratios = [run["ratio"] for run in runs]
-    text = f"{np.median(ratios):.5f}"
-    if len(runs) > 1:
-        text += f" [{min(ratios):.5f}, {max(ratios):.5f}]"
-    took = float(np.median([run["seconds"] for run in runs]))
+    text = median_and_range(_ratios(runs))
+    took = float(np.median([trial.seconds for trial in runs]))
     return f"({took:.3g} s) {text}" if took > LATE * seconds else text
 
 
@@ -183,7 +144,8 @@ def _spread(seeds: int) -> str:
 
 
 def target_table(
-    races: Races,
+    trials: Trials,
+    seeds: int,
     solvers: Sequence[Solver],
     baseline: Solver,
     ratio: float,
@@ -191,12 +153,14 @@ def target_table(
 ) -> str:
     """A line for each solver: when it reached the ratio, and the speed-up."""
     ladder, limit = list(budgets(seconds)), seconds[-1]
-    times = {
-        solver: np.array(
-            [time_to(races, solver, ratio, ladder, s) for s in range(races.seeds)]
-        )
-        for solver in tqdm(solvers, desc="targets", disable=None)
-    }
+
+    def times_to(solver: Solver) -> Float:
+        def run(seed: int) -> Callable[[float], Trial]:
+            return lambda s: trials.run(solver, seed, seconds=s)
+
+        return np.array([time_to(run(seed), ratio, ladder) for seed in range(seeds)])
+
+    times = {s: times_to(s) for s in tqdm(solvers, desc="targets", disable=None)}
     heading = ["solver", "reached", "s", "95 % interval", "speed-up"]
     lines = [[*heading, "s without building", "speed-up"]]
     whole, search = np.median(times[baseline], axis=0)
@@ -206,7 +170,7 @@ def target_table(
         lines.append(
             [
                 label(solver),
-                f"{np.isfinite(both[:, 0]).sum()}/{races.seeds}",
+                f"{np.isfinite(both[:, 0]).sum()}/{seeds}",
                 _seconds(middle, limit),
                 f"[{_seconds(low, limit)}, {_seconds(high, limit)}]",
                 _quotient(whole, middle, limit),
@@ -214,7 +178,7 @@ def target_table(
                 _quotient(search, rest, limit),
             ]
         )
-    return report.columns(lines)
+    return columns(lines)
 
 
 def _seconds(value: float, limit: float) -> str:
@@ -228,7 +192,3 @@ def _quotient(baseline: float, own: float, limit: float) -> str:
         return "-"
     sign = ">" if cut[0] else "<" if cut[1] else ""
     return f"{sign}{min(baseline, limit) / min(own, limit):.3g}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

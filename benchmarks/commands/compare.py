@@ -11,22 +11,23 @@ kernels are compiled before.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness import log, report
-from benchmarks.harness.command import exit_code
-from benchmarks.harness.race import run_solver, warm_up
+from benchmarks.harness.log import digest, open_log
+from benchmarks.harness.problems import headline, load_problem, suited_betas
+from benchmarks.harness.race import States, warm_up
+from benchmarks.harness.readers import read_entry
+from benchmarks.harness.tables import columns, number
+from benchmarks.harness.trials import Trial, Trials
+from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, Solver, label
+from solvers import Solver
 from solvers.polish import descend
 from solvers.registry import parse_solver, split_solvers
 
@@ -43,146 +44,90 @@ METHODS = (
     *("tabu@0.4", "tabu@2", "tabu@6.5", "qbsolv", "qbsolv[initial=random]"),
     *("gptq", "ste"),
 )
-# Inverse temperatures that suit dense rounding problems, in units of 1 / scale².
-BETAS = (5.0, 200.0)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks compare",
-        description="All methods on one rounding problem.",
-    )
-    parser.add_argument("--problem", type=Path, required=True, metavar="FILE.npz")
-    parser.add_argument("--solver", metavar="NAME[…][@SECONDS],…", help="default: all")
-    parser.add_argument("--rows", type=int, metavar="N", help="the first N (all)")
-    parser.add_argument("--saturated", choices=("fixed", "free"))
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "problem", required=True)
+    add(parser, "solver", metavar="NAME[…][@SECONDS],…", note="all methods")
+    add(parser, "rows", "saturated", "seed", "threads", "log")
 
 
-def _run(options: argparse.Namespace) -> int:
-    problem = RoundingProblem.load(options.problem, options.saturated)
-    if options.rows is not None:
-        problem = first_rows(problem, options.rows)
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each method; the exit code."""
+    problem = load_problem(options.problem, options.saturated, options.rows)
     texts = split_solvers(options.solver) if options.solver else methods(problem)
     entries = [read_entry(text) for text in texts]
-    print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
-    settings = vars(options) | {"log": None, "solver": None}
-    settings |= {"command": "compare", "content": log.digest(options.problem)}
-    environment = report.environment(options.threads)
-    runs = log.RunLog(options.log, settings, {"environment": environment})
-    rest = options.seed, options.threads
-    lines = [
-        runs.run(
-            f"{label(solver)}@{seconds}",
-            partial(measure, problem, solver, seconds, *rest),
-        )
+    print(headline(options.problem, problem))
+    log = open_log(
+        *("compare", options, "rows", "saturated", "threads"),
+        content=digest(options.problem),
+    )
+    trials = Trials(lambda: problem, log, threads=options.threads)
+    found = [
+        (measure(trials, solver, options.seed, seconds, options.threads), seconds)
         for solver, seconds in tqdm(entries, desc="methods", disable=None)
     ]
-    print(table(lines))
+    print(table(found))
     return 0
 
 
 def methods(problem: RoundingProblem) -> list[str]:
     """`METHODS`, and dwave's annealing between temperatures that suit the problem."""
-    low, high = BETAS / problem.scale.mean() ** 2
-    tuned = f"neal[num_sweeps=10000,beta_min={low:.4g},beta_max={high:.4g}]"
+    tuned = f"neal[num_sweeps=10000,{suited_betas(problem)}]"
     at = METHODS.index("sa")
     return [*METHODS[:at], tuned, *METHODS[at:]]
 
 
-def first_rows(problem: RoundingProblem, rows: int) -> RoundingProblem:
-    """The first rows of a problem whose rows share one moment."""
-    if problem.moment.shape != (problem.n, problem.n):
-        raise InputError("--rows needs a problem whose rows share one moment")
-    if not 1 <= rows <= problem.rows:
-        raise InputError(f"--rows must be 1 to {problem.rows}, not {rows}")
-    bounds = np.broadcast_arrays(problem.weight, problem.lo, problem.hi)[1:]
-    lo, hi = (bound[:rows] for bound in bounds)
-    return replace(
-        problem,
-        weight=problem.weight[:rows],
-        scale=problem.scale[:rows],
-        lo=lo,
-        hi=hi,
-        gradient=None if problem.gradient is None else problem.gradient[:rows],
-        constant=None if problem.constant is None else problem.constant[:rows],
-    )
-
-
-def read_entry(text: str) -> tuple[Solver, float | None]:
-    """The solver and its seconds of ``NAME[option=value,…]@SECONDS``."""
-    name, at, seconds = text.rpartition("@")
-    if not at or "]" in seconds:
-        return parse_solver(text), None
-    try:
-        return parse_solver(name), float(seconds)
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"cannot read seconds {seconds!r} of {text!r}") from error
-
-
 def measure(
-    problem: RoundingProblem,
-    solver: Solver,
-    seconds: float | None,
-    seed: int,
-    threads: int,
-) -> dict[str, Any]:
+    trials: Trials, solver: Solver, seed: int, seconds: float | None, threads: int = 1
+) -> Trial:
     """One solver without its polish, and with a one-flip descent after it."""
-    solver = replace(solver, polish="none")
-    budget = Budget(seconds=seconds, threads=threads)
-    states, record = run_solver(solver, problem, seed, budget)
-    if seconds is not None:
-        record["label"] += f"@{seconds:g}"
+
+    def polished(states: States) -> dict[str, Any]:
+        return {} if solver.out_of_set else polish(trials.problem, states, threads)
+
+    bare = replace(solver, polish="none")
+    return trials.run(bare, seed, seconds=seconds, score=polished)
+
+
+def polish(problem: RoundingProblem, states: States, threads: int) -> dict[str, Any]:
+    """The ratio to nearest after a one-flip descent, and the seconds it takes."""
+    qubos = problem.to_qubos()
+    warm_up(parse_solver("descent"), qubos[0])
+    begun = time.perf_counter()
+    parts = states.astype(np.uint8).reshape(len(qubos), -1, qubos[0].n)
+    descended = [
+        descend(qubo, part, threads=threads)
+        for qubo, part in zip(qubos, parts, strict=True)
+    ]
+    seconds = time.perf_counter() - begun
     nearest = float(problem.local_mse(problem.nearest()).sum())
-    record["ratio"] = record["objective"] / nearest if nearest else None
-    record["polished_ratio"] = record["polished_seconds"] = None
-    if not solver.out_of_set:
-        polish = parse_solver("descent")
-        qubos = problem.to_qubos()
-        warm_up(polish, qubos[0])
-        begun = time.perf_counter()
-        parts = states.astype(np.uint8).reshape(len(qubos), -1, qubos[0].n)
-        polished = [
-            descend(qubo, part, threads=threads)
-            for qubo, part in zip(qubos, parts, strict=True)
-        ]
-        more = time.perf_counter() - begun
-        error = float(problem.local_mse(problem.join(polished)).sum())
-        record["polished_ratio"] = error / nearest if nearest else None
-        record["polished_seconds"] = record["seconds"] + more
-    return record
+    error = float(problem.local_mse(problem.join(descended)).sum())
+    return {
+        "polished_ratio": error / nearest if nearest else None,
+        "polish_seconds": seconds,
+    }
 
 
-def table(runs: Sequence[dict[str, Any]]) -> str:
-    """A line for each method."""
+def table(found: Sequence[tuple[Trial, float | None]]) -> str:
+    """A line for each method and the seconds that it was given."""
     lines = [["method", "ratio", "s", "+ one-flip", "s", "status"]]
-    for run in runs:
+    for trial, seconds in found:
         polished = ["out of the set", ""]
-        if run["polished_seconds"] is not None:
-            polished = [_number(run["polished_ratio"], 5)]
-            polished.append(_number(run["polished_seconds"], 3))
+        if trial.scores:
+            whole = trial.seconds + trial.scores["polish_seconds"]
+            polished = [number(trial.scores["polished_ratio"], 5), number(whole, 3)]
         lines.append(
             [
-                run["label"],
-                _number(run["ratio"], 5),
-                _number(run["seconds"], 3),
+                trial.label + ("" if seconds is None else f"@{seconds:g}"),
+                number(trial.ratio, 5),
+                number(trial.seconds, 3),
                 *polished,
-                run["status"] + _remark(run["info"]),
+                trial.status + _remark(trial.info),
             ]
         )
-    return report.columns(lines)
-
-
-def _number(value: float | None, digits: int) -> str:
-    """A figure; a dash for the ratio to an error of 0."""
-    return "-" if value is None else f"{value:.{digits}f}"
+    return columns(lines)
 
 
 def _remark(notes: Sequence[dict[str, Any]]) -> str:
@@ -192,7 +137,3 @@ def _remark(notes: Sequence[dict[str, Any]]) -> str:
     if proved:
         return f", {sum(proved)}/{len(proved)} proved"
     return f", {100 * max(soft):.2f} % soft" if soft else ""
-
-
-if __name__ == "__main__":
-    sys.exit(main())

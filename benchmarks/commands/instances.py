@@ -18,7 +18,6 @@ import csv
 import hashlib
 import re
 import statistics
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -27,9 +26,10 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness import log, report
-from benchmarks.harness.command import exit_code
+from benchmarks.harness.log import RunLog, open_log
 from benchmarks.harness.race import warm_up
+from benchmarks.harness.tables import columns
+from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
 from solvers import read_qubo as read
 from solvers.io.files import SUFFIXES
@@ -40,37 +40,20 @@ SOLVERS = "descent,babai,kbest,klein,cem,hopfield,sa,qbsolv,tabu,exact,neal,dwav
 REACHED = 1e-9
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks instances",
-        description="Solvers side by side on QUBO files.",
-    )
-    parser.add_argument("files", type=Path, nargs="+", help="QUBO files, or folders")
-    parser.add_argument(
-        "--best-known",
-        type=Path,
-        metavar="CSV",
-        help="columns file and best_known_max (or best_known_min); "
-        "default: the best of the run",
-    )
-    parser.add_argument("--solver", default=SOLVERS, metavar="NAME[,NAME…]")
-    parser.add_argument("--seconds", type=float, default=1.0, help="per instance (1)")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--largest", type=int, metavar="N", help="variables at most")
-    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "files", "best-known")
+    add(parser, "solver", default=SOLVERS)
+    add(parser, "seconds", default=1.0, help="per instance")
+    add(parser, "seed", "largest", "log")
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each class and solver; the exit code."""
     instances = collect(options.files, options.best_known, options.largest)
     solvers = parse_solvers(options.solver)
-    settings = {
-        name: vars(options)[name] for name in ("seconds", "seed", "best_known")
-    } | {"command": "instances"}
-    runs = log.RunLog(options.log, settings, {"environment": report.environment(1)})
-    print(table(race(instances, solvers, options.seconds, options.seed, runs)))
+    log = open_log("instances", options, "seconds", "seed", "best_known")
+    print(table(race(instances, solvers, options.seconds, options.seed, log)))
     return 0
 
 
@@ -135,7 +118,7 @@ def race(
     solvers: Sequence[Solver],
     seconds: float,
     seed: int,
-    runs: log.RunLog,
+    log: RunLog,
 ) -> list[dict[str, Any]]:
     """A record of every solver on every instance."""
     records = []
@@ -148,7 +131,7 @@ def race(
         content = hashlib.sha256(qubo.H.tobytes() + qubo.linear.tobytes()).hexdigest()
         several = [
             {"solver": label(solver)}
-            | runs.run(
+            | log.run(
                 f"{name} {content[:16]} {label(solver)}",
                 partial(_measure, solver, qubo, seed, budget),
             )
@@ -192,34 +175,30 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
     lines = [heading]
     solvers = list(dict.fromkeys(run["solver"] for run in runs))
     for group in [*dict.fromkeys(run["class"] for run in runs), "all"]:
-        for who in solvers:
-            some = [
+        for solver in solvers:
+            own = [
                 run
                 for run in runs
-                if run["solver"] == who and group in (run["class"], "all")
+                if run["solver"] == solver and group in (run["class"], "all")
             ]
-            if not some:
+            if not own:
                 continue
-            sizes = [run["n"] for run in some]
-            gaps = [100 * run["gap"] for run in some]
+            sizes = [run["n"] for run in own]
+            gaps = [100 * run["gap"] for run in own]
             times = [
                 run["seconds_to_best"] if run["reached"] else run["budget"]
-                for run in some
+                for run in own
             ]
             span = f"{min(sizes)}-{max(sizes)}"
             lines.append(
                 [
                     group,
                     str(sizes[0]) if len(set(sizes)) == 1 else span,
-                    who,
-                    f"{sum(run['reached'] for run in some)}/{len(some)}",
+                    solver,
+                    f"{sum(run['reached'] for run in own)}/{len(own)}",
                     f"{statistics.fmean(gaps):.4f}",
                     f"{max(gaps):.4f}",
                     f"{statistics.median(times):.3f}",
                 ]
             )
-    return report.columns(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return columns(lines)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.environment import environment
 from solvers.errors import InputError
-
-HELP = "keep finished runs in FILE, and take up what it has"
 
 
 def digest(path: Path) -> str:
@@ -25,6 +25,33 @@ def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def open_log(
+    command: str,
+    options: argparse.Namespace,
+    *names: str,
+    about: dict[str, Any] | None = None,
+    **settings: Any,
+) -> RunLog:
+    """The log of a command's ``--log``.
+
+    Parameters
+    ----------
+    names
+        The options that all runs of the file share.
+    about
+        What else its first line should say beside the environment.
+    settings
+        What else all runs share, such as the digest of a file.
+    """
+    shared = {name: vars(options)[name] for name in names}
+    threads = vars(options).get("threads", 1)
+    return RunLog(
+        options.log,
+        {"command": command, **shared, **settings},
+        {"environment": environment(threads), **(about or {})},
+    )
 
 
 class RunLog:

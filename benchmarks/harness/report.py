@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
-import subprocess
-from collections.abc import Callable, Mapping, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,28 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.subject import Subject
+from benchmarks.harness.tables import columns, number
 from qubo_rounding.problem import file
 from solvers.atomic import replacing
-
-PACKAGES = (
-    *("qubo-rounding", "numpy", "scipy", "numba", "torch", "torchvision"),
-    *("dimod", "dwave-samplers", "openjij", "simulated-bifurcation", "qubolite"),
-    "pillow",
-)
-
-
-def environment(threads: int) -> dict[str, Any]:
-    """Machine, versions and commit a record was made with."""
-    return {
-        "machine": platform.machine(),
-        "processor": _processor(),
-        "cpus": os.cpu_count(),
-        "threads": threads,
-        "system": platform.platform(),
-        "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
-        "commit": _commit(),
-    }
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -65,13 +42,13 @@ def table(record: Mapping[str, Any]) -> str:
     if full is not None:
         parts += [
             ("held-out", lambda r: ratio(r, "heldout_mse"), "0"),
-            ("SQNR dB", lambda r: _number(r["sqnr_db"], "inf", 2), "inf"),
+            ("SQNR dB", lambda r: number(r["sqnr_db"], 2, "inf"), "inf"),
             (
                 "top-1 %",
-                lambda r: _number(r["top1"]) + _interval(r["top1_minus_nearest"]),
-                _number(full["top1"]),
+                lambda r: number(r["top1"], 1) + _interval(r["top1_minus_nearest"]),
+                number(full["top1"], 1),
             ),
-            ("agreement %", lambda r: _number(r["agreement"]), "100.0"),
+            ("agreement %", lambda r: number(r["agreement"], 1), "100.0"),
         ]
     parts += [
         ("seconds", lambda r: f"{r['seconds']:.3f}", ""),
@@ -87,18 +64,6 @@ def table(record: Mapping[str, Any]) -> str:
     if any(result.get("top1_minus_nearest") for result in record["results"]):
         text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
     return text
-
-
-def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a table, the first column to the left, the others right."""
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    return "\n".join(
-        "  ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
-        ).rstrip()
-        for line in lines
-    )
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:
@@ -134,50 +99,7 @@ def save_roundings(
     file.write(path, arrays, {})
 
 
-def _number(value: float | None, missing: str = "-", digits: int = 1) -> str:
-    return missing if value is None else f"{value:.{digits}f}"
-
-
 def _interval(interval: tuple[float, float] | None) -> str:
     if interval is None:
         return ""
     return f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"
-
-
-def _version(name: str) -> str | None:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return None
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor()
-    names = [line.split(":", 1)[1].strip() for line in lines if "model name" in line]
-    return names[0] if names else platform.processor()
-
-
-def _commit() -> str | None:
-    """Commit of the checkout this file is in, ``+`` if it is changed."""
-    folder = Path(__file__).resolve().parent
-    try:
-        run = [
-            subprocess.run(
-                ["git", *arguments],
-                cwd=folder,
-                capture_output=True,
-                text=True,
-                check=True,
-            ).stdout.strip()
-            for arguments in (
-                ["rev-parse", "--short", "HEAD"],
-                ["ls-files", "--error-unmatch", Path(__file__).name],
-                ["status", "--porcelain", "--untracked-files=no"],
-            )
-        ]
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return run[0] + ("+" if run[2] else "")

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.readers import split_layer
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from qubo_rounding.problem.problem import OBJECTIVES
-from solvers.errors import InputError
 from solvers.layer_data import LayerData
 
 if TYPE_CHECKING:
@@ -219,17 +219,6 @@ def from_layer(
         accuracy=accuracy,
         source=source,
     )
-
-
-def split_layer(text: str) -> tuple[str, str]:
-    """Model and layer of ``MODEL.LAYER`` or ``package.module:factory.LAYER``."""
-    package, colon, rest = text.rpartition(":")
-    model, dot, layer = rest.partition(".")
-    if not (model and dot and layer):
-        raise InputError(
-            f"cannot read layer {text!r}; write MODEL.LAYER, such as resnet18.conv1"
-        )
-    return package + colon + model, layer
 
 
 def _describe(problem: RoundingProblem) -> dict[str, Any]:

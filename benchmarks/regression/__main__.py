@@ -1,10 +1,12 @@
-"""``python -m benchmarks regression``: see the package."""
+"""Kernels and solvers at fixed seeds and sweeps, against a stored baseline.
+
+The package says what is measured, and what is wrong.
+"""
 
 from __future__ import annotations
 
 import argparse
 import json
-import math
 import os
 import subprocess
 import sys
@@ -14,8 +16,10 @@ from dataclasses import asdict, fields
 from importlib.util import find_spec
 from pathlib import Path
 
-from benchmarks.harness import report
-from benchmarks.harness.command import exit_code
+from benchmarks.harness.command import execute
+from benchmarks.harness.report import write_json
+from benchmarks.harness.tables import columns
+from benchmarks.options import add
 from benchmarks.regression.baseline import (
     STORED,
     Baseline,
@@ -32,30 +36,21 @@ AGAIN = 2
 PASSED, FAILED = 0, 1
 
 
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "update")
+    add(parser, "tolerance", default=1.5)
+    add(parser, "stored", default=STORED, note="the one in the package")
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks regression",
-        description="Kernels and solvers against the stored baseline.",
-    )
-    parser.add_argument(
-        "--update", action="store_true", help="store what is measured, compare nothing"
-    )
-    parser.add_argument(
-        "--tolerance",
-        type=float,
-        default=1.5,
-        metavar="TIMES",
-        help="how many times as long a case may take (1.5)",
-    )
-    parser.add_argument("--baseline", type=Path, default=STORED, metavar="FILE.json")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+    """Run the command line of ``benchmarks.regression``; the exit code."""
+    command = sys.modules[__name__]
+    return execute(command, "python -m benchmarks.regression", arguments)
 
 
-def _run(options: argparse.Namespace) -> int:
-    if not 1 <= options.tolerance < math.inf:
-        raise InputError(f"--tolerance must be at least 1, not {options.tolerance}")
+def run(options: argparse.Namespace) -> int:
+    """Measure, and store or compare; the exit code."""
     stored = None if options.update else read(options.baseline)
     measured, complaints = measure()
     if complaints:
@@ -64,7 +59,7 @@ def _run(options: argparse.Namespace) -> int:
         if complaints:
             print(f"{options.baseline} stays as it is: not all cases ran")
             return 1
-        report.write_json(options.baseline, asdict(Baseline(platform(), measured)))
+        write_json(options.baseline, asdict(Baseline(platform(), measured)))
         print(f"{options.baseline}: {len(measured)} cases")
         return 0
     for _ in range(AGAIN):
@@ -149,7 +144,7 @@ def table(
             + [" ".join(f"{k} {n}" for k, n in known.counts.items()) or "-"]
             + ["; ".join(wrong) or fine]
         )
-    return report.columns(lines)
+    return columns(lines)
 
 
 if __name__ == "__main__":

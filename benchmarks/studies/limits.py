@@ -30,7 +30,6 @@ finding and taking what is accepted.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -40,9 +39,15 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness import report
-from benchmarks.harness.command import exit_code
-from benchmarks.studies.rates import Sweep, Walks, copy_rate, gemm_rate, product_rate
+from benchmarks.harness.rates import (
+    Sweep,
+    Walks,
+    copy_rate,
+    gemm_rate,
+    product_rate,
+)
+from benchmarks.harness.tables import columns
+from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, QuboBatch
 from solvers.kernels.lanes import WIDTHS
@@ -53,7 +58,6 @@ from solvers.lattice.solver import COLD, MOST_MOVES, MOVES_EACH
 from solvers.threads import one_blas_thread
 
 SIZES = "147,576,1152,2304,4608"
-SMALLEST = 16
 # Correlation of neighbouring pixels in the patches that inputs are made of.
 CORRELATION = 0.95
 # Rows of H that a product takes together.
@@ -65,31 +69,24 @@ OPERATIONS, OPERATIONS_TERM = 6, 3
 TEMPERATURES = {"hot": 1.0, "cold": COLD, "still": 0.0}
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks limits",
-        description="How far the walks of lattice are from the machine's limits.",
-    )
-    parser.add_argument("--sizes", default=SIZES, metavar="N,N,…", help=f"({SIZES})")
-    parser.add_argument("--problem", type=Path, nargs="+", metavar="FILE.npz")
-    parser.add_argument("--moves", default="quads", choices=KINDS, help="(quads)")
-    parser.add_argument("--rows", type=int, default=64, help="of each (64)")
-    parser.add_argument("--repeats", type=int, default=3, help="(3)")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "sizes", default=SIZES)
+    add(parser, "problem", nargs="+", help="saved problems instead")
+    add(parser, "moves", choices=KINDS, default="quads")
+    add(parser, "rows", default=64, help="of each")
+    add(parser, "repeats", default=3)
 
 
-def _run(options: argparse.Namespace) -> int:
-    for name in ("rows", "repeats"):
-        if vars(options)[name] < 1:
-            raise InputError(f"--{name} must be at least 1, not {vars(options)[name]}")
-    sizes = read_sizes(options.sizes)
+def run(options: argparse.Namespace) -> int:
+    """Print the tables; the exit code."""
     subjects: list[tuple[str, Callable[[], QuboBatch]]]
     if options.problem:
         subjects = [problem_file(path, options.rows) for path in options.problem]
     else:
-        subjects = [(str(n), partial(synthetic, n, options.rows)) for n in sizes]
+        subjects = [
+            (str(n), partial(synthetic, n, options.rows)) for n in options.sizes
+        ]
     with one_blas_thread():
         memory = max(copy_rate(LARGE) for _ in range(options.repeats))
         block = max(product_rate(BLOCK, 4) for _ in range(options.repeats))
@@ -108,20 +105,9 @@ def _run(options: argparse.Namespace) -> int:
     print()
     print(kernel_table(found, gemm))
     print()
-    for one in found:
-        print(sentence(one, gemm))
+    for case in found:
+        print(sentence(case, gemm))
     return 0
-
-
-def read_sizes(text: str) -> list[int]:
-    """Numbers of variables from ``147,576``."""
-    try:
-        sizes = [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise InputError(f"cannot read --sizes {text!r}; write {SIZES}") from error
-    if min(sizes) < SMALLEST:
-        raise InputError(f"--sizes must be at least {SMALLEST}, not {min(sizes)}")
-    return sizes
 
 
 def problem_file(path: Path, rows: int) -> tuple[str, Callable[[], QuboBatch]]:
@@ -261,22 +247,31 @@ def table(found: Sequence[Measured], gemm: float) -> str:
     heading = ["n", "moves", "at", "sweep ms", "proposed M/s", "accepted M/s"]
     heading += ["Mflop", "MB", "GFlop/s", "of BLAS", "GB/s", "of copy"]
     lines = [[*heading, "tests", "products"]]
-    for one in found:
+    for case in found:
         for at in ("hot", "cold"):
-            sweep, flops, streamed = one.sweeps[at], one.flops(at), one.bytes(at)
-            proposed = one.walks * one.lanes.count / sweep.seconds
+            sweep, flops, streamed = (
+                case.sweeps[at],
+                case.flops(at),
+                case.bytes(at),
+            )
+            proposed = case.walks * case.lanes.count / sweep.seconds
             shares = (
                 flops / sweep.seconds / gemm,
-                streamed / sweep.seconds / one.copied,
-                one.sweeps["still"].seconds / sweep.seconds,
-                one.products(at)[1] / sweep.seconds,
+                streamed / sweep.seconds / case.copied,
+                case.sweeps["still"].seconds / sweep.seconds,
+                case.products(at)[1] / sweep.seconds,
             )
             gemm_share, copy_share, *times = (
                 f"{100 * share:.1f} %" for share in shares
             )
             lines.append(
                 [
-                    *(one.name, str(one.lanes.count), at, f"{1e3 * sweep.seconds:.3f}"),
+                    *(
+                        case.name,
+                        str(case.lanes.count),
+                        at,
+                        f"{1e3 * sweep.seconds:.3f}",
+                    ),
                     f"{1e-6 * proposed:.0f}",
                     f"{1e-6 * sweep.accepted / sweep.seconds:.3f}",
                     *(f"{1e-6 * flops:.2f}", f"{1e-6 * streamed:.2f}"),
@@ -284,7 +279,7 @@ def table(found: Sequence[Measured], gemm: float) -> str:
                     *(f"{1e-9 * streamed / sweep.seconds:.1f}", copy_share, *times),
                 ]
             )
-    return report.columns(lines)
+    return columns(lines)
 
 
 def kernel_table(found: Sequence[Measured], gemm: float) -> str:
@@ -293,37 +288,40 @@ def kernel_table(found: Sequence[Measured], gemm: float) -> str:
     for count in COUNTS:
         heading += [f"GFlop/s, {count} rows", "of BLAS"]
     lines = [heading]
-    for one in found:
-        cells = [one.name, f"{one.library_seconds:.2f}", f"{1e-6 * one.kept:.1f}"]
-        cells.append(f"{1e-9 * one.copied:.1f}")
-        for rate in one.kernel.values():
+    for case in found:
+        cells = [
+            case.name,
+            f"{case.library_seconds:.2f}",
+            f"{1e-6 * case.kept:.1f}",
+        ]
+        cells.append(f"{1e-9 * case.copied:.1f}")
+        for rate in case.kernel.values():
             cells += [f"{1e-9 * rate:.1f}", f"{100 * rate / gemm:.1f} %"]
         lines.append(cells)
-    return report.columns(lines)
+    return columns(lines)
 
 
-def sentence(one: Measured, gemm: float) -> str:
+def sentence(case: Measured, gemm: float) -> str:
     """What the limit is."""
-    still = one.sweeps["still"].seconds
+    still = case.sweeps["still"].seconds
     parts = []
     for at in ("hot", "cold"):
-        sweep = one.sweeps[at].seconds
-        spent = {"tests of moves": still, "products": one.products(at)[1]}
+        sweep = case.sweeps[at].seconds
+        spent = {"tests of moves": still, "products": case.products(at)[1]}
         spent["taking accepted moves"] = max(sweep - sum(spent.values()), 0.0)
         most = max(spent, key=lambda what: spent[what])
-        arithmetic, memory = one.flops(at) / gemm, one.bytes(at) / one.copied
+        arithmetic, memory = (
+            case.flops(at) / gemm,
+            case.bytes(at) / case.copied,
+        )
         bound = "arithmetic" if arithmetic > memory else "memory"
         parts.append(
             f"{at}, {most}: {100 * min(spent[most] / sweep, 1):.0f} % of "
             f"{1e3 * sweep:.3g} ms, against {1e3 * max(arithmetic, memory):.3g} ms at "
             f"the limit of {bound}"
         )
-    rate = 100 * one.tests() / still / gemm
+    rate = 100 * case.tests() / still / gemm
     return (
-        f"n = {one.name}: most time goes, {'; '.join(parts)}; tests run at "
+        f"n = {case.name}: most time goes, {'; '.join(parts)}; tests run at "
         f"{rate:.0f} % of BLAS's rate."
     )
-
-
-if __name__ == "__main__":
-    sys.exit(main())

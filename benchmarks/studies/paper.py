@@ -13,22 +13,24 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness import log, report, subject
-from benchmarks.harness.command import exit_code
-from benchmarks.harness.race import run_solver
+from benchmarks.harness.log import open_log
+from benchmarks.harness.race import States
+from benchmarks.harness.subject import Subject, from_layer
+from benchmarks.harness.tables import columns, mean_and_deviation
+from benchmarks.harness.trials import Trial, Trials
+from benchmarks.options import add
+from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from qubo_rounding.problem.problem import OBJECTIVES
-from solvers import Budget, InputError, Solver, parse_solver
+from solvers import parse_solver
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,34 +74,27 @@ TABLES = {
 }
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks paper",
-        description="The AdaRound paper's comparisons of solvers, on one layer.",
-    )
-    parser.add_argument("--layer", default="resnet18.conv1", metavar="MODEL.LAYER")
-    parser.add_argument("--weights", default="auto", help="as of benchmarks.run")
-    parser.add_argument("--images", type=Path, metavar="DIR", help="default: embedded")
-    parser.add_argument("--calibration", type=int, default=256, metavar="N")
-    parser.add_argument("--evaluation", type=int, metavar="N", help="all the others")
-    parser.add_argument("--bits", type=int, default=4)
-    parser.add_argument("--seeds", type=int, default=5, metavar="N")
-    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "layer", default="resnet18.conv1")
+    add(parser, "weights", default="auto")
+    add(parser, "images")
+    add(parser, "calibration", default=256)
+    add(parser, "evaluation")
+    add(parser, "bits", default=4)
+    add(parser, "seeds", default=5)
+    add(parser, "log")
 
 
-def _run(options: argparse.Namespace) -> int:
-    if options.seeds < 1:
-        raise InputError(f"--seeds must be at least 1, not {options.seeds}")
+def run(options: argparse.Namespace) -> int:
+    """Print the paper's tables; the exit code."""
     solvers = {
         method.solver: parse_solver(method.solver)
         for table in TABLES.values()
         for method in table
     }
     grid = Grid(bits=options.bits)
-    chosen = subject.from_layer(
+    chosen = from_layer(
         options.layer,
         grid,
         weights=options.weights,
@@ -110,19 +105,21 @@ def _run(options: argparse.Namespace) -> int:
         seed=0,
         say=print,
     )
-    runs = log.RunLog(
-        options.log,
-        vars(options)
-        | {"log": None, "seeds": None, "command": "paper"}
-        | {k: chosen.description[k] for k in ("weights_hash", "calibration_digest")},
-        {"environment": report.environment(1), "problem": chosen.description},
+    log = open_log(
+        *("paper", options, "layer", "weights", "images", "calibration"),
+        *("evaluation", "bits"),
+        about={"problem": chosen.description},
+        **{k: chosen.description[k] for k in ("weights_hash", "calibration_digest")},
     )
-    found: dict[str, list[dict[str, Any]]] = {text: [] for text in solvers}
+    found: dict[str, list[Trial]] = {text: [] for text in solvers}
     inputs = _calibration_images(chosen)
-    plan = [(seed, text) for seed in range(options.seeds) for text in solvers]
-    for seed, text in tqdm(plan, desc="runs", disable=None):
-        make = partial(_measure, chosen, grid, inputs, solvers[text], seed)
-        found[text].append(runs.run(f"{text} seed {seed}", make))
+    with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
+        for seed in range(options.seeds):
+            trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
+            for text, solver in solvers.items():
+                score = partial(_score, chosen, trials, text)
+                found[text].append(trials.run(solver, seed, score=score))
+                bar.update()
     assert chosen.accuracy is not None
     print(f"full precision: top-1 {chosen.accuracy.full_precision()['top1']:.1f}")
     for title, methods in TABLES.items():
@@ -130,37 +127,39 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def _calibration_images(chosen: subject.Subject) -> Tensor:
+def _calibration_images(chosen: Subject) -> Tensor:
     import torch
 
     assert chosen.source is not None
     return torch.cat(list(chosen.source.batches()))
 
 
-def _measure(
-    chosen: subject.Subject, grid: Grid, inputs: Tensor, solver: Solver, seed: int
-) -> dict[str, Any]:
+def _half(chosen: Subject, grid: Grid, inputs: Tensor, seed: int) -> RoundingProblem:
+    """The layer's problem on a random half of the calibration images."""
     from qubo_rounding.network.pose import pose
     from qubo_rounding.network.source import BATCH
 
-    accuracy = chosen.accuracy
-    assert accuracy is not None
-    half = np.random.default_rng(seed).permutation(len(inputs))[: len(inputs) // 2]
-    chosen_images = inputs[np.sort(half)]
-    batches = [
-        chosen_images[i : i + BATCH] for i in range(0, len(chosen_images), BATCH)
-    ]
-    problem = pose(
-        *(accuracy.network, accuracy.layer, lambda: batches, grid), progress=False
-    ).problem
-    states, run = run_solver(solver, problem, seed, Budget())
+    assert chosen.accuracy is not None
+    order = np.random.default_rng(seed).permutation(len(inputs))
+    half = inputs[np.sort(order[: len(inputs) // 2])]
+    batches = [half[i : i + BATCH] for i in range(0, len(half), BATCH)]
+    network, layer = chosen.accuracy.network, chosen.accuracy.layer
+    return pose(network, layer, lambda: batches, grid, progress=False).problem
+
+
+def _score(
+    chosen: Subject, trials: Trials, name: str, states: States
+) -> dict[str, float]:
+    """The error on all calibration images; accuracy."""
+    assert chosen.accuracy is not None
+    problem = trials.problem
     nearest = chosen.local_mse(chosen.problem.nearest())
-    run["ratio"] = chosen.local_mse(states) / nearest
-    scores = accuracy.score(problem.weight, problem.decode(states), run["label"])
-    return run | {name: scores[name] for name in ("top1", "agreement", "heldout_mse")}
+    scores = chosen.accuracy.score(problem.weight, problem.decode(states), name)
+    kept = {key: scores[key] for key in ("top1", "agreement", "heldout_mse")}
+    return {"ratio": chosen.local_mse(states) / nearest, **kept}
 
 
-def _table(methods: Sequence[Method], found: dict[str, list[dict[str, Any]]]) -> str:
+def _table(methods: Sequence[Method], found: dict[str, list[Trial]]) -> str:
     lines = [["method", "solver", "local MSE / nearest", "top-1 %", "paper's", "s"]]
     for method in methods:
         runs = found[method.solver]
@@ -168,21 +167,21 @@ def _table(methods: Sequence[Method], found: dict[str, list[dict[str, Any]]]) ->
             [
                 method.name,
                 method.solver,
-                _spread([run["ratio"] for run in runs], 4),
-                _spread([run["top1"] for run in runs], 2),
+                mean_and_deviation([run.scores["ratio"] for run in runs], 4),
+                mean_and_deviation([run.scores["top1"] for run in runs], 2),
                 method.top1,
-                f"{statistics.median(run['seconds'] for run in runs):.2f}",
+                f"{statistics.median(run.seconds for run in runs):.2f}",
             ]
         )
-    return report.columns(lines)
+    return columns(lines)
 
 
-def _orders(methods: Sequence[Method], found: dict[str, list[dict[str, Any]]]) -> str:
+def _orders(methods: Sequence[Method], found: dict[str, list[Trial]]) -> str:
     """The methods from best to worst, by each of the three figures."""
     named = [method for method in methods if method.top1 != "-"]
 
     def mean(method: Method, key: str) -> float:
-        return statistics.fmean(run[key] for run in found[method.solver])
+        return statistics.fmean(run.scores[key] for run in found[method.solver])
 
     orders = {
         "local MSE": sorted(named, key=lambda m: mean(m, "ratio")),
@@ -193,14 +192,3 @@ def _orders(methods: Sequence[Method], found: dict[str, list[dict[str, Any]]]) -
         f"best to worst by {key}: {', '.join(method.name for method in order)}"
         for key, order in orders.items()
     )
-
-
-def _spread(values: Sequence[float], digits: int) -> str:
-    if len(values) < 2:
-        return f"{values[0]:.{digits}f}"
-    deviation = statistics.stdev(values)
-    return f"{statistics.fmean(values):.{digits}f} ± {deviation:.{digits}f}"
-
-
-if __name__ == "__main__":
-    sys.exit(main())

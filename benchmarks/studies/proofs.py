@@ -11,22 +11,21 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from itertools import compress
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.commands.compare import first_rows
-from benchmarks.harness import log, report
-from benchmarks.harness.command import exit_code
+from benchmarks.harness.log import digest, open_log
+from benchmarks.harness.problems import first_rows, headline, load_problem
 from benchmarks.harness.race import run_solver
+from benchmarks.harness.tables import columns
+from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, parse_solvers
 from solvers.proofs import bounds
@@ -42,49 +41,27 @@ BOUNDS: dict[str, Callable[[QuboBatch], Float]] = {
 ROUNDING = 1e-9
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks proofs",
-        description="Lower bounds, and how far exact search proves a layer's rows.",
-    )
-    parser.add_argument("--problem", type=Path, required=True, metavar="FILE.npz")
-    parser.add_argument("--saturated", choices=("fixed", "free"))
-    parser.add_argument(
-        "--rows", type=int, default=8, metavar="N", help="the first (8)"
-    )
-    parser.add_argument(
-        "--sizes",
-        default="20,30,40,50,60",
-        metavar="N,N,…|all",
-        help="inputs of a row that exact search is given (20,30,40,50,60)",
-    )
-    parser.add_argument(
-        "--seconds", type=float, default=60.0, help="of exact search, per row (60)"
-    )
-    parser.add_argument(
-        "--reference",
-        default="kbest[paths=512],tabu",
-        metavar="NAME[,NAME…]",
-        help="solvers whose best answer the bounds are compared with",
-    )
-    parser.add_argument("--log", type=Path, metavar="FILE", help=log.HELP)
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "problem", required=True)
+    add(parser, "saturated")
+    add(parser, "rows", default=8, help="the first N, or all where there are fewer")
+    add(parser, "inputs", default="20,30,40,50,60")
+    add(parser, "seconds", default=60.0, help="of exact search, per row")
+    add(parser, "reference", default="kbest[paths=512],tabu")
+    add(parser, "log")
 
 
-def _run(options: argparse.Namespace) -> int:
-    problem = RoundingProblem.load(options.problem, options.saturated)
+def run(options: argparse.Namespace) -> int:
+    """Print gaps of bounds, and what exact search proves; the exit code."""
+    problem = load_problem(options.problem, options.saturated, None)
     problem = first_rows(problem, min(options.rows, problem.rows))
-    sizes = read_sizes(options.sizes, problem.n)
-    runs = log.RunLog(
-        options.log,
-        vars(options)
-        | {"log": None, "sizes": None}
-        | {"command": "proofs", "content": log.digest(options.problem)},
-        {"environment": report.environment(1)},
+    sizes = input_counts(options.sizes, problem.n)
+    runs = open_log(
+        *("proofs", options, "rows", "saturated", "seconds", "reference"),
+        content=digest(options.problem),
     )
-    print(f"{options.problem.stem}: {problem.rows} rows, n = {problem.n}")
+    print(headline(options.problem, problem))
     energies = runs.run("reference", partial(_best, problem, options.reference))["E"]
     lines = [["bound", "median gap", "least", "largest", "s"]]
     # A gap to an error that is nothing but rounding says nothing.
@@ -99,7 +76,7 @@ def _run(options: argparse.Namespace) -> int:
         lines.append([name, *cells, f"{run['seconds']:.2f}"])
     if not all(live):
         print(f"{live.count(False)} rows with no error but rounding have no gap")
-    print(report.columns(lines))
+    print(columns(lines))
     heading = ["exact, n", "proved", "median s of them", "largest gap of the others"]
     lines = [heading]
     plan = [(n, r) for n in sizes for r in range(problem.rows)]
@@ -119,25 +96,22 @@ def _run(options: argparse.Namespace) -> int:
                 widest,
             ]
         )
-    print(f"\n{report.columns(lines)}")
+    print(f"\n{columns(lines)}")
     return 0
 
 
-def read_sizes(text: str, n: int) -> list[int]:
-    """Numbers of inputs from 1 to n; ``all`` is n.
+def input_counts(sizes: list[int] | None, n: int) -> list[int]:
+    """Numbers of inputs, all of them from 1 to n; None is n.
 
     Raises
     ------
     InputError
         Anything else.
     """
-    if text == "all":
+    if sizes is None:
         return [n]
-    try:
-        sizes = [int(part) for part in text.split(",")]
-    except ValueError:
-        raise InputError(f"--sizes takes numbers or all, not {text!r}") from None
     if not all(1 <= size <= n for size in sizes):
+        text = ",".join(map(str, sizes))
         raise InputError(f"--sizes must lie in 1 to {n}, not {text}")
     return sizes
 
@@ -182,10 +156,10 @@ def _prove(
 ) -> dict[str, Any]:
     (qubo,) = first_inputs(problem, n).to_qubos()
     # Time alone ends a proof here.
-    one, solver = qubo.take([row]), Exact(million_nodes=10**6)
+    one_row, solver = qubo.take([row]), Exact(million_nodes=10**6)
     # Compiles.
-    solver.solve(one, budget=Budget(sweeps=1, seconds=seconds))
-    found = solver.solve(one, budget=Budget(seconds=seconds))
+    solver.solve(one_row, budget=Budget(sweeps=1, seconds=seconds))
+    found = solver.solve(one_row, budget=Budget(seconds=seconds))
     return {
         "energy": float(found.energies[0]),
         "proved": bool(found.info["proved"][0]),
@@ -198,7 +172,3 @@ def _prove(
 def _finite(value: float) -> float | None:
     """A number that JSON knows; None where there is no bound."""
     return float(value) if np.isfinite(value) else None
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -14,14 +14,14 @@ import subprocess
 import sys
 import time
 import tracemalloc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.command import exit_code
 from benchmarks.harness.subject import from_file, from_layer
+from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import Budget, QuboBatch
@@ -32,17 +32,15 @@ BETAS = (2.0, 100.0)  # in units of 1 / scale²: a model's own are these divided
 SWEEPS = 1000
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "problem", nargs="*", help="saved problems instead")
+    add(parser, "repeats", default=5)
+    add(parser, "rows", default=64, help="of each problem")
+
+
+def run(options: argparse.Namespace) -> int:
     """Print all comparisons; the exit code."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks speed")
-    parser.add_argument("--problem", type=Path, nargs="*", metavar="FILE.npz")
-    parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument("--rows", type=int, default=64, help="rows of each problem")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
-
-
-def _run(options: argparse.Namespace) -> int:
     for name, problem in _problems(options.problem):
         qubo = problem.to_qubos()[0].take(slice(0, options.rows))
         print(f"\n{name}: {qubo.rows} rows, n = {qubo.n}, 1 thread")
@@ -76,7 +74,7 @@ def annealing(qubo: QuboBatch, repeats: int) -> None:
             )
             for r, model in enumerate(models)
         ]
-        return float(sum(one.first.energy for one in found))
+        return float(sum(samples.first.energy for samples in found))
 
     (a, mine), (b, other) = _alternate(
         lambda: float(ours.solve(qubo).energies.sum()), theirs, repeats
@@ -238,7 +236,3 @@ def _problems(files: list[Path] | None) -> list[tuple[str, RoundingProblem]]:
         )
         for layer in ("resnet18.conv1", "resnet18.layer1.0.conv1")
     ]
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,0 +1,171 @@
+"""From the text of an option to its value, or to one line that says what is wrong.
+
+A reader that options share takes the flag, which leads its messages, and the text or
+number that the parser has found.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from argparse import Namespace
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from qubo_rounding.problem.grid import Grid
+from solvers.base import Solver
+from solvers.errors import InputError
+from solvers.registry import parse_solver
+
+Reader = Callable[[str, Any], Any]
+FIGURES = (".svg", ".png")
+
+
+def at_least(least: int) -> Reader:
+    """A finite number that is no smaller."""
+
+    def read(flag: str, value: float) -> float:
+        if not least <= value < math.inf:
+            raise InputError(f"{flag} must be at least {least}, not {value}")
+        return value
+
+    return read
+
+
+def positive(flag: str, value: float) -> float:
+    """A finite number above 0."""
+    if not 0 < value < math.inf:
+        raise InputError(f"{flag} must be positive, not {value}")
+    return value
+
+
+def numbers(kind: type, example: str, each: Reader) -> Reader:
+    """Numbers separated by commas, each of which another reader takes."""
+
+    def read(flag: str, text: str) -> list[Any]:
+        try:
+            values = [kind(part) for part in text.split(",")]
+        except ValueError as error:
+            raise InputError(f"cannot read {flag} {text!r}; write {example}") from error
+        return [each(flag, value) for value in values]
+
+    return read
+
+
+def ladder(kind: type, example: str, each: Reader) -> Reader:
+    """Such numbers in increasing order, each once."""
+    read = numbers(kind, example, each)
+    return lambda flag, text: sorted(set(read(flag, text)))
+
+
+def numbers_or_all(flag: str, text: str) -> list[int] | None:
+    """Whole numbers separated by commas; None: ``all``."""
+    if text == "all":
+        return None
+    try:
+        return [int(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{flag} takes numbers or all, not {text!r}") from None
+
+
+def writable(flag: str, path: Path) -> Path:
+    """A place for a file, refused before the work rather than after."""
+    if not path.resolve().parent.is_dir():
+        raise InputError(f"cannot write {path}: its folder does not exist")
+    if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
+        raise InputError(f"cannot write {path}")
+    return path
+
+
+def writable_arrays(flag: str, path: Path) -> Path:
+    """A place for arrays."""
+    if path.suffix not in (".npz", ".safetensors"):
+        raise InputError(f"cannot write {path}: name it .npz or .safetensors")
+    return writable(flag, path)
+
+
+def figure(flag: str, path: Path) -> Path:
+    """A place for a figure that can be drawn."""
+    if path.suffix not in FIGURES:
+        raise InputError(f"{flag} must end in .svg or .png, not {path.name!r}")
+    if not path.parent.is_dir():
+        raise InputError(f"{flag}: there is no folder {path.parent}")
+    if find_spec("matplotlib") is None:
+        raise InputError(
+            f"{flag}: matplotlib is not installed; "
+            'pip install "qubo-rounding[report]" installs it'
+        )
+    return path
+
+
+def read_entry(text: str) -> tuple[Solver, float | None]:
+    """The solver and its seconds of ``NAME[option=value,…]@SECONDS``."""
+    name, at, seconds = text.rpartition("@")
+    if not at or "]" in seconds:
+        return parse_solver(text), None
+    solver = parse_solver(name)
+    try:
+        return solver, positive("seconds", float(seconds))
+    except InputError:
+        raise
+    except ValueError as error:
+        raise InputError(f"cannot read seconds {seconds!r} of {text!r}") from error
+
+
+def read_target(text: str) -> float | tuple[Solver, float]:
+    """A ratio, or a solver and the seconds it gets to reach the target."""
+    try:
+        ratio = float(text)
+    except ValueError:
+        solver, seconds = read_entry(text)
+        if seconds is None:
+            raise InputError(
+                f"--target takes a ratio or SOLVER@SECONDS, not {text!r}"
+            ) from None
+        return solver, seconds
+    if not 0 < ratio < math.inf:
+        raise InputError(f"--target must be a positive ratio, not {text}")
+    return ratio
+
+
+def split_layer(text: str) -> tuple[str, str]:
+    """Model and layer of ``MODEL.LAYER`` or ``package.module:factory.LAYER``."""
+    package, colon, rest = text.rpartition(":")
+    model, dot, layer = rest.partition(".")
+    if not (model and dot and layer):
+        raise InputError(
+            f"cannot read layer {text!r}; write MODEL.LAYER, such as resnet18.conv1"
+        )
+    return package + colon + model, layer
+
+
+def parse_grid(options: Namespace) -> Grid:
+    """The grid of ``--bits --grid --granularity --saturated``."""
+    rule, _, span = (options.grid or "weight-mse").partition(",")
+    rule, _, percentile = rule.partition(":")
+    granularity, _, size = (options.granularity or "tensor").partition(":")
+    if percentile and rule != "percentile":
+        raise InputError(f"--grid {rule} takes no :{percentile}")
+    if (granularity == "group") != bool(size):
+        raise InputError("--granularity is tensor, channel or group:SIZE, as group:32")
+    if span not in ("", "symmetric", "restricted", "asymmetric"):
+        raise InputError(
+            f"--grid: range must be symmetric, restricted or asymmetric, not {span!r}"
+        )
+    try:
+        more: dict[str, Any] = {"percentile": float(percentile)} if percentile else {}
+        if size:
+            more["group_size"] = int(size)
+    except ValueError as error:
+        raise InputError(f"--grid and --granularity: {error}") from error
+    return Grid(
+        bits=4 if options.bits is None else options.bits,
+        symmetric=span != "asymmetric",
+        restricted=span == "restricted",
+        granularity=granularity,  # type: ignore[arg-type]  # checked by Grid
+        scale=rule,  # type: ignore[arg-type]
+        saturated=options.saturated or "fixed",
+        **more,
+    )

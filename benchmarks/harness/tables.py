@@ -1,0 +1,39 @@
+"""Figures as text, and text in columns."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+
+
+def columns(lines: Sequence[Sequence[str]]) -> str:
+    """Lines of cells as a table, the first column to the left, the others right."""
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    return "\n".join(
+        "  ".join(
+            cell.rjust(width) if i else cell.ljust(width)
+            for i, (cell, width) in enumerate(zip(line, widths, strict=True))
+        ).rstrip()
+        for line in lines
+    )
+
+
+def number(value: float | None, digits: int, missing: str = "-") -> str:
+    """A figure, or what stands for a missing one."""
+    return missing if value is None else f"{value:.{digits}f}"
+
+
+def median_and_range(values: Sequence[float], digits: int = 5) -> str:
+    """The median, and of several values the lowest and the highest."""
+    text = f"{statistics.median(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" [{min(values):.{digits}f}, {max(values):.{digits}f}]"
+    return text
+
+
+def mean_and_deviation(values: Sequence[float], digits: int) -> str:
+    """The mean, and of several values the standard deviation."""
+    text = f"{statistics.fmean(values):.{digits}f}"
+    if len(values) > 1:
+        text += f" ± {statistics.stdev(values):.{digits}f}"
+    return text

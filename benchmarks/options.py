@@ -1,0 +1,213 @@
+"""Every option of every command, declared once: its meaning, its form, its check.
+
+A command picks by name, and may say what is required or the default:
+
+    options.add(parser, "problem", required=True)
+    options.add(parser, "rows", "saturated", "threads", "log")
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from benchmarks.harness.readers import (
+    Reader,
+    at_least,
+    figure,
+    ladder,
+    numbers,
+    numbers_or_all,
+    positive,
+    writable,
+    writable_arrays,
+)
+from qubo_rounding.problem.problem import OBJECTIVES
+
+# Variables of the smallest problem that walks are timed on.
+SMALLEST = 16
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of the command line.
+
+    Attributes
+    ----------
+    help
+        What it says, without the default.
+    kind
+        From text to a value, with argparse's message where that fails; `bool`: a flag
+        that takes no value.
+    read
+        From that value to the one that commands see, checked.
+    flag
+        Where it is not ``--`` and the option's name; without dashes it is positional.
+    note
+        What help says of the default where that is not the value itself.
+    """
+
+    help: str
+    kind: Callable[[str], Any] = str
+    read: Reader | None = None
+    flag: str | None = None
+    metavar: str | None = None
+    choices: Sequence[str] | None = None
+    nargs: str | None = None
+    default: Any = None
+    required: bool = False
+    note: str | None = None
+
+
+OPTIONS = {
+    # What is rounded, or solved.
+    "layer": Option("such as resnet18.conv1", metavar="MODEL.LAYER"),
+    "model": Option("such as resnet18", metavar="MODEL"),
+    "layers": Option(
+        "such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
+    ),
+    "problem": Option("a saved problem", Path, metavar="FILE.npz"),
+    "files": Option("QUBO files, or folders", Path, flag="files", nargs="+"),
+    "best-known": Option(
+        "columns file and best_known_max (or best_known_min)",
+        Path,
+        metavar="CSV",
+        note="the best of the run",
+    ),
+    "weights": Option(
+        "auto: torch hub's cache, a download, else the embedded network",
+        metavar="auto|imagenet|embedded|PATH",
+        note="auto",
+    ),
+    "images": Option("class folders", Path, metavar="DIR", note="embedded"),
+    "calibration": Option("images behind the problem", int, at_least(1), metavar="N"),
+    "evaluation": Option(
+        "images to score on", int, at_least(1), metavar="N", note="all the others"
+    ),
+    "objective": Option(
+        "the layer's output, or the task loss", choices=OBJECTIVES, note=OBJECTIVES[0]
+    ),
+    "rows": Option("the first N", int, at_least(1), metavar="N", note="all"),
+    "largest": Option("variables at most", int, at_least(1), metavar="N"),
+    # The grid.
+    "bits": Option("2 to 8", int, metavar="N", note="4"),
+    "grid": Option(
+        "RULE: weight-mse (default), output-mse, minmax, percentile or "
+        "percentile:99.9; RANGE: symmetric (default), restricted, asymmetric",
+        metavar="RULE[,RANGE]",
+    ),
+    "granularity": Option(
+        "of the scale", metavar="tensor|channel|group:SIZE", note="tensor"
+    ),
+    "saturated": Option(
+        "weights beyond the grid: pinned to its end, or not",
+        choices=("fixed", "free"),
+        note="fixed, or the file's",
+    ),
+    # How.
+    "solver": Option(
+        "with options: cem[samples=500],mine.py:MySolver[option=2]",
+        metavar="NAME[,NAME…]",
+    ),
+    "reference": Option(
+        "solvers whose best answer the bounds are compared with",
+        metavar="NAME[,NAME…]",
+    ),
+    "seed": Option("of all random numbers", int, at_least(0), metavar="N", default=0),
+    "seeds": Option("runs", int, at_least(1), metavar="N"),
+    "seconds": Option("limit of each solver", float, positive, metavar="S"),
+    "budgets": Option(
+        "budgets of all rows together",
+        read=ladder(float, "0.05,0.5,5", positive),
+        flag="--seconds",
+        metavar="S,S,…",
+    ),
+    "sweeps": Option(
+        "of one anneal", read=ladder(int, "30,300", at_least(1)), metavar="N,N,…"
+    ),
+    "threads": Option(
+        "share the rows of a batch", int, at_least(1), metavar="N", default=1
+    ),
+    "target": Option("also the seconds to it", metavar="RATIO|SOLVER@SECONDS"),
+    "baseline": Option("what speed-ups are measured against", metavar="SOLVER"),
+    "repeats": Option("of each measurement", int, at_least(1), metavar="N"),
+    "moves": Option("the library"),
+    "sizes": Option(
+        "variables",
+        read=numbers(int, "147,576,1152,2304,4608", at_least(SMALLEST)),
+        metavar="N,N,…",
+    ),
+    "inputs": Option(
+        "inputs of a row that exact search is given",
+        read=numbers_or_all,
+        flag="--sizes",
+        metavar="N,N,…|all",
+    ),
+    "tolerance": Option(
+        "how many times as long a case may take", float, at_least(1), metavar="TIMES"
+    ),
+    "stored": Option("another baseline", Path, flag="--baseline", metavar="FILE.json"),
+    # What comes out.
+    "json": Option("write the record", Path, writable, metavar="FILE"),
+    "save": Option("write the weights", Path, writable_arrays, metavar="FILE.npz"),
+    "save-problem": Option(
+        "write the problem", Path, writable_arrays, metavar="FILE.npz"
+    ),
+    "save-problems": Option("as DIR/MODEL.LAYER.npz", Path, metavar="DIR"),
+    "figure": Option("error against seconds", Path, figure, metavar="FILE.svg|png"),
+    "log": Option(
+        "keep finished runs in FILE, and take up what it has", Path, metavar="FILE"
+    ),
+    "update": Option("store what is measured, compare nothing", bool),
+    "list": Option("names, and no work", choices=("layers", "solvers", "models")),
+}
+
+
+class _Read(argparse.Action):
+    """Store what the option's reader makes of the value."""
+
+    def __init__(self, *arguments: Any, read: Reader, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self.read = read
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option_string: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, self.read(self.option_strings[0], values))
+
+
+def add(
+    parser: argparse.ArgumentParser | argparse._ArgumentGroup,
+    *names: str,
+    **changes: Any,
+) -> None:
+    """Add options to a parser, with other attributes of `Option` where these differ."""
+    for name in names:
+        option = replace(OPTIONS[name], **changes)
+        flag = option.flag or f"--{name}"
+        note = option.default if option.note is None else option.note
+        if "default" in changes and "note" not in changes:
+            note = option.default
+        given: dict[str, Any] = {
+            "help": option.help if note is None else f"{option.help} ({note})"
+        }
+        if option.kind is bool:
+            parser.add_argument(flag, action="store_true", **given)
+            continue
+        given |= {"type": option.kind, "metavar": option.metavar}
+        given |= {"choices": option.choices, "nargs": option.nargs}
+        given["default"] = option.default
+        if option.read is not None:
+            given |= {"action": _Read, "read": option.read}
+            if option.default is not None:
+                given["default"] = option.read(flag, option.default)
+        if flag.startswith("-"):
+            given["required"] = option.required
+        parser.add_argument(flag, **given)

@@ -30,7 +30,7 @@ def some_states(qubo: QuboBatch, seed: int = 1) -> np.ndarray:
 
 
 def rounding(qubo: QuboBatch) -> np.ndarray:
-    """What two sums of an energy may differ by [R]: 1e-9 of the terms that cancel.
+    """By how much two sums of an energy may differ [R]: 1e-9 of the terms that cancel.
 
     For comparisons of energies that two routines have summed, each in its own order.
     """

@@ -35,7 +35,7 @@ test: $(VENV)/.installed-test
 # of the two differs from what the processor itself takes, whichever it is.
 test-targets: $(VENV)/.installed-test
 	OPENBLAS_CORETYPE=Haswell $(BIN)/python -m pytest $(SHARED) -m "arithmetic and not slow"
-	OPENBLAS_CORETYPE=Nehalem NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=$(VENV)/generic \
+	OPENBLAS_CORETYPE=Nehalem NUMBA_CPU_NAME=generic NUMBA_CACHE_DIR=$(abspath $(VENV))/generic \
 		$(BIN)/python -m pytest $(SHARED) -m "arithmetic and not slow"
 
 dev: $(VENV)/.installed-dev

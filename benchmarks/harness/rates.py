@@ -14,7 +14,7 @@ from solvers.kernels.compile import jit
 from solvers.kernels.vectors import LANES, add_product
 from solvers.lattice.lanes import Lanes, Tiles, thresholds
 from solvers.lattice.moves import Vectors
-from solvers.lattice.solver import COLD, HOT, PROBED, SHARE
+from solvers.lattice.solver import COLD, starting_heat
 from solvers.qubo import Float, States
 from solvers.walk import aligned
 
@@ -92,11 +92,7 @@ class Walks:
         self._heat: Float = np.ones(lanes.qubo.rows)
         self._stand(lanes.qubo.nearest())
         self._settle(np.zeros(SETTLING))
-        sample = library.take(slice(None, None, max(1, len(library) // PROBED)))
-        costs = self.tiles.costs(sample)
-        costs[costs <= 0] = np.inf
-        low = np.quantile(costs, SHARE, axis=1, method="lower")
-        self._heat = HOT * np.where(np.isfinite(low), low, 1.0)
+        self._heat = starting_heat(self.tiles, library)
         self._settle(np.ones(SETTLING))
 
     def time(self, factor: float, repeats: int) -> Sweep:

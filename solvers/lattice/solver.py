@@ -176,7 +176,7 @@ class _Search:
         self.report()
         if self.more():
             tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
-            self.heat = self.temperatures(tiles)
+            self.heat = starting_heat(tiles, Vectors.join(*self.library))
             states = self.anneal(self.rows, states, self.solver.num_sweeps)
             self.pool = Pool.of(self.task.qubo, self.task.budget.threads)
             self.pool.add(states)
@@ -263,17 +263,6 @@ class _Search:
         worse = qubo.energies(states, threads) > qubo.energies(start, threads)
         return np.where(worse[:, None], start, states)
 
-    def temperatures(self, tiles: Tiles) -> Float:
-        """Where anneals begin [R], from the costs of moves at local optima."""
-        together = Vectors.join(*self.library)
-        sample = together.take(slice(None, None, max(1, len(together) // PROBED)))
-        costs = tiles.costs(sample)
-        costs[costs <= 0] = np.inf
-        at = min(int(SHARE * costs.shape[1]), costs.shape[1] - 1)
-        low, least = np.partition(costs, at, axis=1)[:, at], costs.min(axis=1)
-        low = np.where(np.isfinite(low), low, np.where(np.isfinite(least), least, 1.0))
-        return HOT * low
-
     def anneal_all(self, groups: list[States]) -> list[States]:
         """Anneal several states of each row, as lanes of the same tiles."""
         n, found = self.task.qubo.n, []
@@ -332,3 +321,14 @@ class _Search:
         """Say how far the rows are."""
         lowest = self.pool.energies.min(axis=0) if energies is None else energies
         self.going &= self.task.monitor.report(lowest)
+
+
+def starting_heat(tiles: Tiles, library: Vectors) -> Float:
+    """Where anneals begin [R], from the costs of moves at local optima."""
+    sample = library.take(slice(None, None, max(1, len(library) // PROBED)))
+    costs = tiles.costs(sample)
+    costs[costs <= 0] = np.inf
+    at = min(int(SHARE * costs.shape[1]), costs.shape[1] - 1)
+    low, least = np.partition(costs, at, axis=1)[:, at], costs.min(axis=1)
+    low = np.where(np.isfinite(low), low, np.where(np.isfinite(least), least, 1.0))
+    return HOT * low

@@ -13,6 +13,7 @@ from importlib import import_module
 from importlib.metadata import entry_points
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
+from pkgutil import iter_modules
 from types import ModuleType
 from typing import Any, get_type_hints
 
@@ -43,7 +44,9 @@ BUILT_IN = {
     "exact": "solvers.proofs.exact:Exact",
     "neal": "solvers.sampling.neal:Neal",
 }
+# Entry points: a solver's class by its name, and packages full of solvers.
 GROUP = "qubo_rounding.solvers"
+PACKAGES = "qubo_rounding.solver_packages"
 _NAME = r"[\w.-]+"
 _FILE = r".+\.py:[^\W\d]\w*"
 # Modules read from files: this and a digest of path and source.
@@ -58,24 +61,26 @@ def available() -> list[str]:
     unusable = broken()
     for reason in unusable.values():
         warnings.warn(reason, stacklevel=2)
-    return [name for name in _targets() if name not in unusable]
+    names = [name for name in _targets() if name not in unusable]
+    return [*names, *sorted(_packaged()[0])]
 
 
 def broken() -> dict[str, str]:
-    """Plug-ins that cannot be used: one line for each, by name."""
+    """Plug-ins that cannot be used: one line for each, by name of solver or module."""
     reasons = {}
     for name in _targets().keys() - BUILT_IN.keys():
         try:
             solver_class(name)
         except InputError as error:
             reasons[name] = str(error)
-    return reasons
+    return reasons | _packaged()[1]
 
 
 def solver_class(name: str) -> type[Solver]:
     """The class registered as `name`, or in a file: ``path.py:Class``.
 
-    It is imported when first asked for.
+    It is imported when first asked for. Plug-ins are looked at only for a name that is
+    not built in, and packages of solvers only after single classes.
 
     Raises
     ------
@@ -89,10 +94,14 @@ def solver_class(name: str) -> type[Solver]:
         if not cls.__module__.startswith(_FILE_MODULE):
             raise InputError(f"solver {name} is defined elsewhere: {cls.__module__}")
         return cls
-    targets = _targets()
-    if name not in targets:
-        raise UnknownNameError("solver", name, targets)
-    target = targets[name]
+    target = BUILT_IN.get(name) or _targets().get(name)
+    if target is None:
+        classes, reasons = _packaged()
+        if name in classes:
+            return classes[name]
+        for reason in reasons.values():
+            warnings.warn(reason, stacklevel=2)
+        raise UnknownNameError("solver", name, [*_targets(), *sorted(classes)])
     module, _, attribute = target.partition(":")
     what = f"{name!r} ({target})"
     cls = _class(what, lambda: getattr(import_module(module), attribute))
@@ -103,12 +112,7 @@ def solver_class(name: str) -> type[Solver]:
 
 def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
     """What `load` gives, if it is a solver's class; `what` leads the messages."""
-    try:
-        cls = load()
-    # A file that ends in sys.exit() must not end the program.
-    except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"solver {what}: {reason}") from error
+    cls = _loaded(what, load)
     if not (isinstance(cls, type) and issubclass(cls, Solver)):
         raise InputError(f"solver {what} is not a Solver class")
     if inspect.isabstract(cls):
@@ -116,6 +120,65 @@ def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
     if not isinstance(getattr(cls, "name", None), str):
         raise InputError(f"solver {what} has no name")
     return cls
+
+
+def _loaded(what: str, load: Callable[[], Any]) -> Any:
+    try:
+        return load()
+    # A file that ends in sys.exit() must not end the program.
+    except (Exception, SystemExit) as error:
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        raise InputError(f"solver {what}: {reason}") from error
+
+
+def _packaged() -> tuple[dict[str, type[Solver]], dict[str, str]]:
+    """Solvers of packages by name; why modules or solvers of them cannot be used."""
+    classes: dict[str, type[Solver]] = {}
+    reasons: dict[str, str] = {}
+    taken = _targets()
+    for point in entry_points(group=PACKAGES):
+        for module in _modules(point.value, reasons):
+            for cls in _solvers_of(module, reasons):
+                what = f"{cls.__module__}:{cls.__qualname__}"
+                if not isinstance(getattr(cls, "name", None), str):
+                    reasons[what] = f"solver {what} has no name"
+                elif cls.name in taken or cls.name in classes:
+                    reasons[what] = (
+                        f"solver {cls.name!r} of {what} left out: the name is taken"
+                    )
+                else:
+                    classes[cls.name] = cls
+    return classes, reasons
+
+
+def _modules(package: str, reasons: dict[str, str]) -> list[str]:
+    """The modules of a package whose names begin with no underscore."""
+    try:
+        path = _loaded(f"package {package}", lambda: import_module(package).__path__)
+    except InputError as error:
+        reasons[package] = str(error)
+        return []
+    names = sorted(info.name for info in iter_modules(path))
+    return [f"{package}.{name}" for name in names if not name.startswith("_")]
+
+
+def _solvers_of(module: str, reasons: dict[str, str]) -> list[type[Solver]]:
+    """The concrete public solvers that a module defines itself."""
+    try:
+        found = _loaded(f"module {module}", lambda: vars(import_module(module)))
+    except InputError as error:
+        reasons[module] = str(error)
+        return []
+    return [
+        cls
+        for name, cls in found.items()
+        if isinstance(cls, type)
+        and issubclass(cls, Solver)
+        and not inspect.isabstract(cls)
+        and not name.startswith("_")
+        # Neither what it imports nor a second name of its own.
+        and (cls.__module__, cls.__qualname__) == (module, name)
+    ]
 
 
 def _from_file(name: str) -> Any:

@@ -23,6 +23,13 @@ from solvers.base import Solver
 from solvers.decoders.kbest import KBest
 from tests.clocks import Clock
 
+# Annealers by single flips twice, the second time at temperatures for the problem.
+PEERS = [
+    *("dwave-greedy", "dwave-path-integral", "dwave-rotor", "dwave-sa", "dwave-sa"),
+    *("dwave-tabu", "openjij-sa", "openjij-sa", "openjij-sqa", "qubolite-descent"),
+    *("qubolite-sa", "simulated-bifurcation"),
+]
+
 
 @pytest.fixture(scope="module")
 def problem(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -89,12 +96,17 @@ def test_the_first_rows(problem, capsys):
 def test_the_default_list_can_be_read(problem):
     whole = RoundingProblem.load(problem)
     solvers, missing = anytime.chosen(None, whole)
-    assert len(solvers) + len(missing) == len(anytime.SOLVERS)
+    assert len(solvers) + len(missing) == len(anytime.SOLVERS) + len(PEERS)
+    found = anytime.peers(whole)
+    assert [text.partition("[")[0] for text in found] == PEERS
+    betas = [text for text in found if "[beta_min=" in text]
+    assert [text.partition("[")[0] for text in betas] == ["dwave-sa", "openjij-sa"]
     assert len(set(solvers)) == len(solvers)
 
 
 def test_missing_packages_are_named_and_left_out(problem, monkeypatch, capsys):
     monkeypatch.setattr(anytime, "SOLVERS", ("kbest", "tabu"))
+    monkeypatch.setattr(anytime, "peers", lambda problem: [])
     monkeypatch.setattr(KBest, "supports", lambda self, qubo: "no such package")
     assert run(problem, "--seconds", "0.02", "--seeds", "1") == 0
     out = capsys.readouterr().out

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 
 from benchmarks.peers.base import FIRST_SHARE, GROWTH, Call, Peer
-from benchmarks.peers.dense import QuboliteDescent, QuboliteSa, SimulatedBifurcation
 from benchmarks.peers.dwave import (
     DwaveGreedy,
     DwavePathIntegral,
@@ -21,6 +20,8 @@ from benchmarks.peers.dwave import (
     DwaveTabu,
 )
 from benchmarks.peers.openjij import OpenJijSa, OpenJijSqa
+from benchmarks.peers.qubolite import QuboliteDescent, QuboliteSa
+from benchmarks.peers.simulated_bifurcation import SimulatedBifurcation
 from solvers import Budget, InputError, Monitor, parse_solver
 from solvers.testing import brute_force, check_solver, example_batch, example_batches
 from tests.clocks import Clock

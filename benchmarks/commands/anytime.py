@@ -32,16 +32,21 @@ from benchmarks.harness.tables import columns, median_and_range
 from benchmarks.harness.traces import LATE, budgets, interval, time_to
 from benchmarks.harness.trials import Trial, Trials
 from benchmarks.options import add
+from benchmarks.peers.base import Peer
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, Solver, label
 from solvers.qubo import Float
-from solvers.registry import parse_solver, split_solvers
+from solvers.registry import available, parse_solver, solver_class, split_solvers
 
+# Of the solvers built in; all peers come after them.
 SOLVERS = (
-    *("auto", "lattice", "kbest", "tabu", "sa", "qbsolv", "descent[moves=pair-flip]"),
-    *("dwave-tabu", "dwave-sa", "dwave-sa[{betas}]", "dwave-greedy"),
-    *("dwave-path-integral", "dwave-rotor", "openjij-sa", "openjij-sa[{betas}]"),
-    *("openjij-sqa", "simulated-bifurcation", "qubolite-sa", "qubolite-descent"),
+    "auto",
+    "lattice",
+    "kbest",
+    "tabu",
+    "sa",
+    "qbsolv",
+    "descent[moves=pair-flip]",
 )
 
 
@@ -101,12 +106,22 @@ def chosen(
         if any(seconds is not None for _, seconds in entries):
             raise InputError("--solver takes no @SECONDS here; --seconds gives them")
         return list(dict.fromkeys(solver for solver, _ in entries)), []
-    betas = suited_betas(problem)
-    solvers = [parse_solver(text.format(betas=betas)) for text in SOLVERS]
+    solvers = [parse_solver(text) for text in (*SOLVERS, *peers(problem))]
     qubo = problem.to_qubos()[0]
     reasons = {solver: solver.supports(qubo) for solver in solvers}
     missing = [f"{label(s)}: {reason}" for s, reason in reasons.items() if reason]
     return [solver for solver in solvers if not reasons[solver]], missing
+
+
+def peers(problem: RoundingProblem) -> list[str]:
+    """Other packages' solvers, also at temperatures that suit the problem."""
+    texts = []
+    for name in available():
+        cls = solver_class(name)
+        if issubclass(cls, Peer):
+            texts += [name]
+            texts += [f"{name}[{suited_betas(problem)}]"] if cls.thermal else []
+    return texts
 
 
 def _runs(trials: Trials, seeds: int, solver: Solver, seconds: float) -> list[Trial]:

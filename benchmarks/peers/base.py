@@ -63,6 +63,9 @@ class Peer(Solver):
     package: ClassVar[str]
     # Whether the sampler looks at the clock itself.
     timed: ClassVar[bool] = False
+    # Whether beta_min and beta_max are those of single flips on the energies, so that
+    # temperatures that suit a problem can be worked out.
+    thermal: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -89,6 +92,11 @@ class Peer(Solver):
             f"{self.package} is not installed; "
             'pip install "qubo-rounding[peers]" installs it'
         )
+
+    def require_positive(self, *names: str) -> None:
+        """Require whole numbers of at least 1."""
+        for name in names:
+            self.require(getattr(self, name) >= 1, f"{name} must be at least 1")
 
     def require_range(self, beta_min: float, beta_max: float) -> None:
         """Require inverse temperatures in order, or 0 twice for the package's own."""

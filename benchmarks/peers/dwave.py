@@ -1,11 +1,10 @@
 """dwave-samplers behind this project's protocol, to be compared with.
 
-`benchmarks.peers.openjij` and `benchmarks.peers.dense` have the other packages of the
-extra ``peers``. Not there are, of the solvers that the package index offers:
-dwave-qbsolv and MQLib, whose source distributions do not compile (the one needs a dimod
-that today's Pythons cannot build, the other lacks its headers); dwave-hybrid, which
-brings thirty packages and the client of a cloud service; pyqbpp, whose binaries come
-from elsewhere and want a licence above 100 variables. Of dwave-samplers, the solvers
+Of the solvers that the package index offers these are not among the peers: dwave-qbsolv
+and MQLib, whose source distributions do not compile (the one needs a dimod that today's
+Pythons cannot build, the other lacks its headers); dwave-hybrid, which brings thirty
+packages and the client of a cloud service; pyqbpp, whose binaries come from elsewhere
+and want a licence above 100 variables. Of dwave-samplers, the solvers
 of planar models and of models of low treewidth are left out: none here is one. Its
 annealing is also built in, as ``neal``; ``dwave-sa`` fills the seconds it is given.
 """
@@ -45,7 +44,7 @@ class DwaveTabu(Peer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.milliseconds >= 1, "milliseconds must be at least 1")
+        self.require_positive("milliseconds")
 
     @property
     def effort(self) -> int:
@@ -84,7 +83,7 @@ class DwaveGreedy(Peer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.num_reads >= 1, "num_reads must be at least 1")
+        self.require_positive("num_reads")
 
     @property
     def effort(self) -> int:
@@ -102,8 +101,8 @@ class DwaveGreedy(Peer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DwaveSa(Peer):
-    """dwave-samplers' `SimulatedAnnealingSampler`, as many sweeps as fit.
+class _DwaveAnnealer(Peer):
+    """What dwave-samplers' annealers share: as many sweeps as fit.
 
     Parameters
     ----------
@@ -115,12 +114,8 @@ class DwaveSa(Peer):
         Inverse temperatures, in units of 1/energy; 0: the sampler's own range.
     """
 
-    name: ClassVar[str] = "dwave-sa"
-    references: ClassVar[tuple[str, ...]] = (
-        "dwave-samplers, SimulatedAnnealingSampler",
-    )
     package: ClassVar[str] = "dwave.samplers"
-    sampler: ClassVar[str] = "SimulatedAnnealingSampler"
+    sampler: ClassVar[str]
 
     num_reads: int = 1
     num_sweeps: int = 1000
@@ -129,8 +124,7 @@ class DwaveSa(Peer):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.num_reads >= 1, "num_reads must be at least 1")
-        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
+        self.require_positive("num_reads", "num_sweeps")
         self.require_range(self.beta_min, self.beta_max)
 
     @property
@@ -154,8 +148,20 @@ class DwaveSa(Peer):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DwavePathIntegral(DwaveSa):
-    """dwave-samplers' `PathIntegralAnnealingSampler`; options as of `DwaveSa`."""
+class DwaveSa(_DwaveAnnealer):
+    """dwave-samplers' `SimulatedAnnealingSampler`."""
+
+    name: ClassVar[str] = "dwave-sa"
+    references: ClassVar[tuple[str, ...]] = (
+        "dwave-samplers, SimulatedAnnealingSampler",
+    )
+    sampler: ClassVar[str] = "SimulatedAnnealingSampler"
+    thermal: ClassVar[bool] = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class DwavePathIntegral(_DwaveAnnealer):
+    """dwave-samplers' `PathIntegralAnnealingSampler`."""
 
     name: ClassVar[str] = "dwave-path-integral"
     references: ClassVar[tuple[str, ...]] = (
@@ -165,8 +171,8 @@ class DwavePathIntegral(DwaveSa):
 
 
 @dataclass(frozen=True, kw_only=True)
-class DwaveRotor(DwaveSa):
-    """dwave-samplers' `RotorModelAnnealingSampler`; options as of `DwaveSa`."""
+class DwaveRotor(_DwaveAnnealer):
+    """dwave-samplers' `RotorModelAnnealingSampler`."""
 
     name: ClassVar[str] = "dwave-rotor"
     references: ClassVar[tuple[str, ...]] = (

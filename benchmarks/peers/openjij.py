@@ -16,11 +16,32 @@ from benchmarks.peers.dense import DenseModel, DensePeer
 from solvers.qubo import Float, States
 
 
+@dataclass(frozen=True, kw_only=True)
 class _OpenJij(DensePeer):
-    """What OpenJij's samplers share."""
+    """What OpenJij's samplers share: dense, as many sweeps as fit.
+
+    Parameters
+    ----------
+    num_reads
+        Anneals of one call.
+    num_sweeps
+        Of one anneal, where the budget has no ``seconds``.
+    """
 
     package: ClassVar[str] = "openjij"
     sampler: ClassVar[str]
+
+    num_reads: int = 1
+    num_sweeps: int = 1000
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("num_reads", "num_sweeps")
+
+    @property
+    def effort(self) -> int:
+        """Sweeps."""
+        return self.num_sweeps
 
     def native(self, Q: Float, c: Float) -> Any:
         """A dense model, past the dicts of its default."""
@@ -28,15 +49,16 @@ class _OpenJij(DensePeer):
         return make(super().native(Q, c), list(range(len(c))), 0.0, "BINARY")
 
     def reads(
-        self, model: DenseModel, call: Call, num_reads: int, **options: float
+        self, model: DenseModel, call: Call, **options: float
     ) -> tuple[States, float]:
-        """The best of so many reads, each with a seed of its own.
+        """The best of the reads, each with a seed of its own.
 
         All reads of one call of OpenJij's are the same read where a seed is given.
         """
         sampler = getattr(import_module(self.package), self.sampler)()
         found = []
-        for seed in np.random.default_rng(call.seed).integers(2**31, size=num_reads):
+        seeds = np.random.default_rng(call.seed).integers(2**31, size=self.num_reads)
+        for seed in seeds:
             with _own_numpy_state():
                 read = sampler.sample(
                     model.native,
@@ -47,19 +69,15 @@ class _OpenJij(DensePeer):
                 )
             order = np.argsort(read.variables)
             found.append(model.best(read.record.sample[:, order], read.record.energy))
-        return min(found, key=lambda one: one[1])
+        return min(found, key=lambda read: read[1])
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenJijSa(_OpenJij):
-    """OpenJij's `SASampler`, dense, as many sweeps as fit.
+    """OpenJij's `SASampler`.
 
     Parameters
     ----------
-    num_reads
-        Anneals of one call.
-    num_sweeps
-        Of one anneal, where the budget has no ``seconds``.
     beta_min, beta_max
         Inverse temperatures, in units of 1/energy; 0: the sampler's own range.
     """
@@ -67,22 +85,14 @@ class OpenJijSa(_OpenJij):
     name: ClassVar[str] = "openjij-sa"
     references: ClassVar[tuple[str, ...]] = ("OpenJij, SASampler",)
     sampler: ClassVar[str] = "SASampler"
+    thermal: ClassVar[bool] = True
 
-    num_reads: int = 1
-    num_sweeps: int = 1000
     beta_min: float = 0.0
     beta_max: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.num_reads >= 1, "num_reads must be at least 1")
-        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
         self.require_range(self.beta_min, self.beta_max)
-
-    @property
-    def effort(self) -> int:
-        """Sweeps."""
-        return self.num_sweeps
 
     def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
         """From random states, at the given temperatures."""
@@ -90,19 +100,15 @@ class OpenJijSa(_OpenJij):
         if self.beta_min:
             betas["beta_min"] = self.beta_min * model.unit
             betas["beta_max"] = self.beta_max * model.unit
-        return self.reads(model, call, self.num_reads, **betas)
+        return self.reads(model, call, **betas)
 
 
 @dataclass(frozen=True, kw_only=True)
 class OpenJijSqa(_OpenJij):
-    """OpenJij's `SQASampler`, dense, as many sweeps as fit.
+    """OpenJij's `SQASampler`.
 
     Parameters
     ----------
-    num_reads
-        Anneals of one call.
-    num_sweeps
-        Of one anneal, where the budget has no ``seconds``.
     beta, gamma
         Inverse temperature and transverse field, where the model's largest coefficient
         is 1.
@@ -114,29 +120,20 @@ class OpenJijSqa(_OpenJij):
     references: ClassVar[tuple[str, ...]] = ("OpenJij, SQASampler",)
     sampler: ClassVar[str] = "SQASampler"
 
-    num_reads: int = 1
-    num_sweeps: int = 1000
     beta: float = 5.0
     gamma: float = 1.0
     trotter: int = 4
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        self.require(self.num_reads >= 1, "num_reads must be at least 1")
-        self.require(self.num_sweeps >= 1, "num_sweeps must be at least 1")
         self.require(0 < self.beta < math.inf, "beta must be positive")
         self.require(0 < self.gamma < math.inf, "gamma must be positive")
-        self.require(self.trotter >= 1, "trotter must be at least 1")
-
-    @property
-    def effort(self) -> int:
-        """Sweeps."""
-        return self.num_sweeps
+        self.require_positive("trotter")
 
     def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
         """From random states, at one temperature and a falling field."""
         field = {"beta": self.beta, "gamma": self.gamma, "trotter": self.trotter}
-        return self.reads(model, call, self.num_reads, **field)
+        return self.reads(model, call, **field)
 
 
 @contextmanager

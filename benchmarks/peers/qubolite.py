@@ -1,0 +1,101 @@
+"""qubolite behind this project's protocol, to be compared with."""
+
+from __future__ import annotations
+
+from contextlib import redirect_stdout
+from dataclasses import dataclass
+from importlib import import_module
+from io import StringIO
+from typing import Any, ClassVar
+
+import numpy as np
+
+from benchmarks.peers.base import Call
+from benchmarks.peers.dense import DenseModel, DensePeer
+from solvers.qubo import Float, States
+
+
+class _Qubolite(DensePeer):
+    """What qubolite's solvers share."""
+
+    package: ClassVar[str] = "qubolite"
+
+    def native(self, Q: Float, c: Float) -> Any:
+        """A model of the package's."""
+        return import_module(self.package).qubo(super().native(Q, c))
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuboliteSa(_Qubolite):
+    """qubolite's `simulated_annealing`, in numpy, as many steps as fit.
+
+    Parameters
+    ----------
+    steps
+        Of one anneal, where the budget has no ``seconds``.
+    n_parallel
+        Anneals side by side.
+    """
+
+    name: ClassVar[str] = "qubolite-sa"
+    references: ClassVar[tuple[str, ...]] = ("qubolite, simulated_annealing",)
+
+    steps: int = 100_000
+    n_parallel: int = 10
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("steps", "n_parallel")
+
+    @property
+    def effort(self) -> int:
+        """Steps."""
+        return self.steps
+
+    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+        """From random states, at temperatures of the package's choice."""
+        solving = import_module(f"{self.package}.solving")
+        # It prints the temperature.
+        with redirect_stdout(StringIO()), np.errstate(all="ignore"):
+            found = solving.simulated_annealing(
+                model.native,
+                steps=call.effort,
+                n_parallel=self.n_parallel,
+                random_state=call.seed,
+            )
+        return model.best(*found)
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuboliteDescent(_Qubolite):
+    """qubolite's `local2_descent`, by flips and pairs: first the best state.
+
+    Parameters
+    ----------
+    num_reads
+        Descents of one row, all but the first from random states.
+    """
+
+    name: ClassVar[str] = "qubolite-descent"
+    references: ClassVar[tuple[str, ...]] = ("qubolite, local2_descent",)
+
+    num_reads: int = 1
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require_positive("num_reads")
+
+    @property
+    def effort(self) -> int:
+        """Descents."""
+        return self.num_reads
+
+    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+        """One descent after the other."""
+        solving = import_module(f"{self.package}.solving")
+        generator = np.random.default_rng(call.seed)
+        found = [solving.local2_descent(model.native, call.start.astype(np.float64))]
+        for _ in range(call.effort - 1):
+            found.append(solving.local2_descent(model.native, random_state=generator))
+        states, energies = zip(*found, strict=True)
+        return model.best(states, energies)

@@ -1,11 +1,21 @@
-"""How the commands end."""
+"""One command: how it lists, parses and ends."""
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
-from benchmarks.harness.command import exit_code
+from benchmarks import options
+from benchmarks.__main__ import COMMANDS, STUDIES, command, listing, main
+from benchmarks.harness.command import Parser, exit_code
 from solvers import InputError
+
+ROOT = Path(__file__).resolve().parent.parent
+NAMES = [*COMMANDS, *STUDIES]
 
 
 @pytest.mark.parametrize(
@@ -28,3 +38,110 @@ def test_otherwise_the_code_is_the_works():
     assert exit_code(lambda: 1) == 1
     with pytest.raises(ZeroDivisionError):
         exit_code(lambda: 1 // 0)
+
+
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["-h"]])
+def test_commands_are_listed(capsys, arguments):
+    assert main(arguments) == 0
+    out, err = capsys.readouterr()
+    assert err == ""
+    listed = re.findall(r"^  (\w+) +(\S.*\.)$", out, re.MULTILINE)
+    assert [name for name, _ in listed] == NAMES
+
+
+def test_listing_imports_no_command():
+    code = "import benchmarks.__main__ as m, sys; m.listing(); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True
+    )
+    assert not {*COMMANDS.values(), *STUDIES.values()} & set(done.stdout.split())
+    assert "benchmarks.__main__" in done.stdout.split()
+
+
+def test_an_unknown_command(capsys):
+    assert main(["anytim", "--help"]) == 2
+    said = "error: unknown command 'anytim'; did you mean anytime?\n"
+    assert capsys.readouterr() == ("", said)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_help_is_the_modules_docstring(capsys, name):
+    with pytest.raises(SystemExit) as end:
+        main([name, "--help"])
+    assert end.value.code == 0
+    out = capsys.readouterr().out
+    assert out.startswith(f"usage: python -m benchmarks {name}")
+    description = command(name).__doc__
+    assert description is not None
+    assert description.strip() in out
+    assert description.splitlines()[0] in listing()
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_errors_of_arguments_are_one_line(capsys, name):
+    assert main([name, "--no-such-option", "3"]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert re.fullmatch(r"error: [^\n]+\n", err)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_options_have_one_meaning_and_one_check(capsys, name):
+    """Values that no command can use, of every option that it has."""
+    parser = Parser(prog=name)
+    command(name).declare(parser)
+    flags = {flag for action in parser._actions for flag in action.option_strings}
+    known = {option.flag or f"--{key}" for key, option in options.OPTIONS.items()}
+    assert flags - {"-h", "--help"} <= known
+    bad = {
+        "--seed": ("-1", "--seed must be at least 0, not -1"),
+        "--seeds": ("0", "--seeds must be at least 1, not 0"),
+        "--threads": ("0", "--threads must be at least 1, not 0"),
+        "--rows": ("0", "--rows must be at least 1, not 0"),
+        "--repeats": ("0", "--repeats must be at least 1, not 0"),
+        "--seconds": ("nan", "--seconds must be positive, not nan"),
+        "--calibration": ("0", "--calibration must be at least 1, not 0"),
+        "--largest": ("0", "--largest must be at least 1, not 0"),
+        "--tolerance": ("0.5", "--tolerance must be at least 1, not 0.5"),
+        "--figure": ("a.pdf", "--figure must end in .svg or .png, not 'a.pdf'"),
+        "--bits": ("four", "argument --bits: invalid int value: 'four'"),
+    }
+    for flag in flags & bad.keys():
+        value, message = bad[flag]
+        with pytest.raises(InputError, match=re.escape(message)):
+            parser.parse_args([flag, value])
+
+
+def test_options_are_what_readers_make_of_them():
+    parser = Parser()
+    options.add(parser, "budgets", default="0.5,0.05")
+    options.add(parser, "sweeps", default="30,300")
+    options.add(parser, "rows", "update", "seed")
+    found = parser.parse_args([])
+    assert (found.seconds, found.sweeps) == ([0.05, 0.5], [30, 300])
+    assert (found.rows, found.update, found.seed) == (None, False, 0)
+    found = parser.parse_args(["--seconds", "2,1,2", "--rows", "3", "--update"])
+    assert (found.seconds, found.rows, found.update) == ([1.0, 2.0], 3, True)
+
+
+def test_a_required_option_is_asked_for(capsys):
+    for name in ("compare", "anytime", "proofs", "ablation"):
+        assert main([name]) == 2
+        said = "error: the following arguments are required: --problem\n"
+        assert capsys.readouterr().err == said
+
+
+def test_the_command_everyone_knows(capsys):
+    """By its own name, and as one of the commands."""
+    outputs = []
+    for words in (["benchmarks.run"], ["benchmarks", "run"]):
+        done = subprocess.run(
+            [sys.executable, "-m", *words, "--list", "models"],
+            cwd=ROOT,
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        outputs.append(done.stdout)
+    assert outputs[0] == outputs[1]
+    assert "resnet18" in outputs[0].split()

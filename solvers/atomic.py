@@ -12,12 +12,12 @@ from solvers.errors import InputError
 
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """A place beside `path`, with its suffix, that becomes `path` where all goes well.
+    """A temporary path beside `path`, with its suffix, that replaces `path` on success.
 
     Raises
     ------
     InputError
-        A place that cannot be written to.
+        `path` cannot be written.
     """
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
@@ -26,6 +26,6 @@ def replacing(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from error
     finally:
-        # Where it could not even be made, its place may be no place at all.
+        # If the file could not even be created, its folder may not exist.
         with suppress(OSError):
             partial.unlink()

@@ -1,4 +1,4 @@
-"""Checks of arrays that several packages make, each with its one clear line."""
+"""Checks of arrays for all packages, each with an error message of one clear line."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvers.errors import InputError
 
-# Largest |M - M^T| taken for rounding, relative to max |M|.
+# Largest |M - M^T| that is attributed to rounding, relative to max |M|.
 SYMMETRY_TOLERANCE = 1e-6
-# A negative eigenvalue above -NEGATIVE * trace is taken for the rounding of float32.
+# A negative eigenvalue above -NEGATIVE * trace is attributed to float32 rounding.
 NEGATIVE = 1e-7
 # Rows compared with columns at a time, so that the check needs little memory.
 _STRIPE = 256
 
 
 def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """`values` as a C-contiguous float64 array, refused where one is NaN or inf."""
+    """`values` as a C-contiguous float64 array; NaN and inf are refused."""
     try:
         array = np.asarray(values)
         if array.dtype.kind == "c":
@@ -31,7 +31,7 @@ def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
 
 
 def binary(name: str, values: ArrayLike) -> NDArray[np.uint8]:
-    """`values` as a C-contiguous uint8 array, refused where one is not 0 or 1."""
+    """`values` as a C-contiguous uint8 array; all but 0 and 1 are refused."""
     array = np.asarray(values)
     if array.dtype == np.uint8:
         valid = array.max(initial=0) <= 1
@@ -43,16 +43,16 @@ def binary(name: str, values: ArrayLike) -> NDArray[np.uint8]:
 
 
 def require_finite(name: str, array: NDArray[Any]) -> None:
-    """Refuse NaN and inf, naming the first place."""
-    # A sum is finite unless a term is not (or it overflows, which the second look
-    # excludes), and needs no array of booleans.
+    """Refuse NaN and inf; the message gives the index of the first."""
+    # A finite sum has finite terms, and needs no array of booleans. A sum that is not
+    # finite may only have overflowed, so its terms are then looked at.
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        where = tuple(int(i) for i in bad[0])
-        raise InputError(f"{name}{list(where)} is {array[where]}; it must be finite")
+        index = tuple(int(i) for i in bad[0])
+        raise InputError(f"{name}{list(index)} is {array[index]}; it must be finite")
 
 
 def require_symmetric(name: str, M: NDArray[Any]) -> None:
@@ -62,9 +62,12 @@ def require_symmetric(name: str, M: NDArray[Any]) -> None:
     limit = SYMMETRY_TOLERANCE * max(abs(float(M.max())), abs(float(M.min())))
     for first in range(0, len(M), _STRIPE):
         stripe = slice(first, first + _STRIPE)
-        off = np.abs(M[stripe, first:] - M[first:, stripe].T)
-        if float(off.max()) > limit:
-            i, j = (int(k) for k in np.unravel_index(int(off.argmax()), off.shape))
+        difference = np.abs(M[stripe, first:] - M[first:, stripe].T)
+        if float(difference.max()) > limit:
+            i, j = (
+                int(k)
+                for k in np.unravel_index(int(difference.argmax()), difference.shape)
+            )
             i, j = i + first, j + first
             raise InputError(
                 f"{name} is not symmetric: {name}[{i}, {j}] = {M[i, j]:.6g} but "
@@ -73,7 +76,7 @@ def require_symmetric(name: str, M: NDArray[Any]) -> None:
 
 
 def require_semidefinite(name: str, M: NDArray[np.float64]) -> None:
-    """Refuse an asymmetric M, or one with an eigenvalue below rounding."""
+    """Refuse an asymmetric M, or one that is indefinite beyond rounding."""
     import scipy.linalg
 
     require_symmetric(name, M)

@@ -14,7 +14,7 @@ class InputError(ValueError):
 
 
 class UnknownNameError(InputError):
-    """A misspelt name; the message offers the nearest known ones.
+    """A misspelt name; the message offers the nearest known names.
 
     Parameters
     ----------
@@ -23,14 +23,14 @@ class UnknownNameError(InputError):
     name
         The name as given.
     known
-        The names that would have been right.
+        The names that are valid.
     """
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         known = list(known)
-        near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-        if near:
-            hint = f"did you mean {' or '.join(near)}?"
+        similar = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+        if similar:
+            hint = f"did you mean {' or '.join(similar)}?"
         else:
             shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
             hint = f"known: {shown}" if known else "there are none"

@@ -1,4 +1,4 @@
-"""`LayerData`: what a layer does with a row of weights, beside its quadratic form."""
+"""`LayerData`: a layer's outputs as a function of its weights, for solvers."""
 
 from __future__ import annotations
 
@@ -24,21 +24,22 @@ class LayerData:
     Parameters
     ----------
     floor : float64 [R, n]
-        The weights of state 0: those of a state x are ``floor + scale * x``.
+        The weights at state 0; at a state x they are ``floor + scale * x``.
     images
         Number of calibration images.
     outputs
-        ``(rows [R, n], images [B]) -> [B, R, positions]``: what the layer gives for
-        these images with these rows for weights, bias and all, before the activation;
-        differentiable in the rows, which may be of any floating-point type and on any
-        device. Its inputs are those that the layer will see, from the layers before it
-        as they are rounded. Row r of the outputs depends on row r of the weights alone.
+        ``(rows [R, n], images [B]) -> [B, R, positions]``: the layer's outputs for the
+        given images, by index, with the given rows as its weights; with the bias and
+        before the activation. Differentiable in the rows, which may be of any
+        floating-point type and on any device. The layer's inputs are those that it will
+        see once the layers before it are rounded. Row r of the outputs depends on row r
+        of the weights alone.
     targets
-        ``(images [B]) -> [B, R, positions]``: what the original layer gives on the
-        original inputs; of the type and on the device of `outputs`.
+        ``(images [B]) -> [B, R, positions]``: the original layer's outputs on the
+        original inputs, with the type and device of those of `outputs`.
     activation
-        What the network applies to each output alone, never in place; None where
-        another operation, such as an addition, comes first.
+        The elementwise function that the network applies to the outputs, never in
+        place; None where another operation, such as an addition, comes first.
     """
 
     floor: NDArray[np.float64]

@@ -1,4 +1,4 @@
-"""Descents to local optima: the polish that every solver offers to finish with."""
+"""Descents to local optima, with which every solver can polish its answer."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 
-# Moves of a descent, and what a solver may finish with.
+# Kinds of descent, and the values of a solver's option `polish`.
 MOVES = ("one-flip", "cyclic", "pair-flip")
 POLISHES = ("none", *MOVES)
 # Multiplications between two looks at the clock.
@@ -33,10 +33,11 @@ def descend(
         gains, variable after variable. ``"pair-flip"``: every variable in order, alone
         or with its best partner; the end is an optimum of flips and pairs of flips.
     passes
-        Over the variables of a row, at most; default: until no move gains.
+        Largest number of passes over the variables of a row; default: until no move
+        gains.
     going
-        Called with the energies [R] between chunks of work; the descent ends where it
-        says no.
+        Called with the energies [R] between chunks of work; the descent ends once it
+        returns False.
     """
     from solvers.kernels.descent import DESCENTS
     from solvers.walk import Walk
@@ -44,16 +45,19 @@ def descend(
     walk = Walk.at(qubo, states, threads, np.float64)
     done = np.zeros(qubo.rows, bool)
     state = (walk.z, walk.u, walk.q, walk.energy, walk.flips, done)
-    # A pass of pairs reads all of H, the others a row of it or a few.
-    work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
-    most = passes or 10**9
-    block = max(CHUNK // work, threads) if going else max(qubo.rows, 1)
+    # Multiplications per row: a pass of pair flips reads all of H, other passes read
+    # one row of it or a few.
+    pass_work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
+    max_passes = passes or 10**9
+    block = max(CHUNK // pass_work, threads) if going else max(qubo.rows, 1)
     for first in range(0, qubo.rows, block):
         rows = slice(first, first + block)
         per_row = tuple(array[rows] for array in state)
-        chunk = max(CHUNK // (work * len(done[rows])), 1) if going else most
-        for left in range(most, 0, -chunk):
-            over_rows(DESCENTS[moves], (walk.H, min(chunk, left)), per_row, threads)
+        chunk = max(CHUNK // (pass_work * len(done[rows])), 1) if going else max_passes
+        for passes_left in range(max_passes, 0, -chunk):
+            over_rows(
+                DESCENTS[moves], (walk.H, min(chunk, passes_left)), per_row, threads
+            )
             if going and not going(walk.energy):
                 return walk.states()
             if done[rows].all():

@@ -31,17 +31,17 @@ class QuboBatch:
     H : float32 or float64 [n, n]
         Symmetric; stored C-contiguous.
     linear : float64 [R, n]
-        c.
+        The linear coefficients c.
     offset : float64 [R]
-        k.
+        The constants k.
     scale : float64 [R, 1] or [R, n]
-        s, positive.
+        The scales s, positive.
     prior : float64 [R, n]
-        In [0, 1]; where a relaxation starts (0.5: nothing known). Pinned variables
-        get their value.
+        Where a relaxation starts, in [0, 1]; 0.5 where nothing is known. For pinned
+        variables it is replaced by their values.
     fixed : int8 [R, n], optional
-        -1 free, 0 or 1 pinned to that value. Pinned variables stay in the arrays so
-        that all rows keep one H.
+        -1 for a free variable, 0 or 1 for one that is pinned to that value. Pinned
+        variables stay in the arrays so that all rows keep one H.
     levels : int32 [2, R, n], optional
         The lowest (at most 0) and the highest (at least 1) grid step that a rounding
         could take, for solvers that are not restricted to 0 and 1.
@@ -50,8 +50,8 @@ class QuboBatch:
     ------
     InputError
         Shapes that do not fit, NaN or inf, H not symmetric, a scale that is not
-        positive, a prior outside [0, 1], other values in `fixed`, `levels` that
-        exclude 0 or 1.
+        positive, a prior outside [0, 1], values other than -1, 0 and 1 in `fixed`,
+        `levels` that exclude 0 or 1.
     """
 
     H: NDArray[np.floating[Any]]
@@ -76,9 +76,9 @@ class QuboBatch:
                 f"not {linear.shape}"
             )
         rows = len(linear)
-        offset = _array("offset", self.offset, [(rows,)])
-        scale = _array("scale", self.scale, [(rows, 1), (rows, n)])
-        prior = _array("prior", self.prior, [(rows, n)])
+        offset = _of_shape("offset", self.offset, [(rows,)])
+        scale = _of_shape("scale", self.scale, [(rows, 1), (rows, n)])
+        prior = _of_shape("prior", self.prior, [(rows, n)])
         require_finite("H", H)
         require_symmetric("H", H)
         if not np.array_equal(H, H.T):
@@ -122,7 +122,7 @@ class QuboBatch:
 
     @property
     def n(self) -> int:
-        """Number of variables of a row."""
+        """Number of variables per row."""
         return len(self.H)
 
     @property
@@ -137,7 +137,7 @@ class QuboBatch:
         linear: ArrayLike | None = None,
         offset: float | ArrayLike = 0.0,
     ) -> QuboBatch:
-        """Models ``x^T Q x + c_r.x + k_r`` from a dense matrix of any symmetry.
+        """Batch of ``x^T Q x + c_r.x + k_r`` from a dense square matrix Q.
 
         Parameters
         ----------
@@ -169,25 +169,25 @@ class QuboBatch:
 
     @classmethod
     def from_bqm(cls, bqm: dimod.BinaryQuadraticModel) -> QuboBatch:
-        """One row from a dimod model, BINARY or SPIN.
+        """Batch of one row from a dimod model, BINARY or SPIN.
 
         Variable i is ``list(bqm.variables)[i]``. A SPIN model is read with
         ``spin = 2 x - 1``, so its energies are kept.
         """
         import dimod
 
-        binary = bqm.change_vartype(dimod.BINARY, inplace=False)
-        vectors = binary.to_numpy_vectors(variable_order=list(bqm.variables))
+        binary_bqm = bqm.change_vartype(dimod.BINARY, inplace=False)
+        vectors = binary_bqm.to_numpy_vectors(variable_order=list(bqm.variables))
         Q = np.zeros((bqm.num_variables, bqm.num_variables))
         i, j, w = vectors.quadratic
         np.add.at(Q, (i, j), w)
         return cls.from_matrix(Q, linear=vectors.linear_biases, offset=vectors.offset)
 
     def to_bqm(self, row: int = 0) -> dimod.BinaryQuadraticModel:
-        """Row `row` as a BINARY dimod model over its free variables.
+        """The given row as a BINARY dimod model over its free variables.
 
-        Variables keep their indices; pinned ones are folded into the linear terms and
-        the offset.
+        Variables keep their indices; pinned variables are folded into the linear terms
+        and the offset.
         """
         import dimod
 
@@ -197,22 +197,22 @@ class QuboBatch:
             pinned = np.where(free, 0.0, self.fixed[row])
         H = self.H.astype(np.float64, copy=False)
         pull = s * (H @ (s * pinned))
-        keep = np.flatnonzero(free)
+        variables = np.flatnonzero(free)
         c = self.linear[row] + 2 * pull + s**2 * H.diagonal()
         k = self.offset[row] + self.linear[row] @ pinned + pinned @ pull
-        i, j = np.triu_indices(len(keep), 1)
-        w = 2 * s[keep[i]] * s[keep[j]] * H[keep[i], keep[j]]
+        i, j = np.triu_indices(len(variables), 1)
+        w = 2 * s[variables[i]] * s[variables[j]] * H[variables[i], variables[j]]
         present = w != 0
         return dimod.BinaryQuadraticModel.from_numpy_vectors(
-            c[keep],
+            c[variables],
             (i[present], j[present], w[present]),
             float(k),
             dimod.BINARY,
-            variable_order=keep.tolist(),
+            variable_order=variables.tolist(),
         )
 
     def energies(self, states: ArrayLike, threads: int = 1) -> Float:
-        """Energies in float64 of states [R, n] -> [R], or [R, K, n] -> [R, K].
+        """Energies in float64: [R] of states [R, n], or [R, K] of states [R, K, n].
 
         States are 0 and 1 or, where the batch has `levels`, signed integers.
 
@@ -234,39 +234,39 @@ class QuboBatch:
             )
         single = x.ndim == 2
         x = x[:, None] if single else x
-        out = np.empty(x.shape[:2])
+        energies = np.empty(x.shape[:2])
         over_rows(
             energy.energies,
             (self.H,),
-            (self.full_scale(), self.linear, self.offset, x, out),
+            (self.full_scale(), self.linear, self.offset, x, energies),
             threads,
         )
-        return out[:, 0] if single else out
+        return energies[:, 0] if single else energies
 
     def nearest(self) -> States:
-        """Each variable at the nearer end of its prior, [R, n]; 0.5 goes to 0."""
+        """The states nearest to the prior, [R, n]; 0.5 goes to 0."""
         return (self.prior > 0.5).astype(np.uint8)
 
     def pin(self, states: States) -> States:
-        """`states` with every pinned variable at its value (a copy where needed)."""
+        """`states` with pinned variables set to their values (a copy where needed)."""
         if self.fixed is None:
             return states
         return np.where(self.fixed < 0, states, self.fixed).astype(np.uint8)
 
     def free(self, row: int | slice = slice(None)) -> NDArray[np.bool_]:
-        """Which variables are free: of a row [n], or of all rows [R, n]."""
+        """Mask of the free variables, of one row [n] or of all rows [R, n]."""
         if self.fixed is None:
             return np.ones(self.linear[row].shape, bool)
         return np.asarray(self.fixed[row] < 0)
 
     def full_scale(self) -> Float:
-        """Scale of every variable, contiguous [R, n]."""
+        """The scale of every variable, contiguous [R, n]."""
         return np.ascontiguousarray(
             np.broadcast_to(self.scale, (self.rows, self.n)), np.float64
         )
 
     def take(self, rows: slice | Sequence[int] | NDArray[np.intp]) -> QuboBatch:
-        """The given rows as a batch of their own, over the same H."""
+        """Batch of the given rows, over the same H."""
         fixed = None if self.fixed is None else self.fixed[rows]
         levels = None if self.levels is None else self.levels[:, rows]
         return replace(
@@ -280,7 +280,7 @@ class QuboBatch:
         )
 
 
-def _array(name: str, values: ArrayLike, shapes: list[tuple[int, ...]]) -> Float:
+def _of_shape(name: str, values: ArrayLike, shapes: list[tuple[int, ...]]) -> Float:
     array = finite(name, values)
     if array.shape not in shapes:
         wanted = " or ".join(map(str, dict.fromkeys(shapes)))

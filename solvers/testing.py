@@ -1,4 +1,4 @@
-"""What every solver must hold: `check_solver`, for authors of solvers.
+"""`check_solver`: the checks that every solver must pass, for authors of solvers.
 
 The oracles here are plain numpy and share nothing with the solvers' kernels.
 
@@ -24,13 +24,13 @@ from solvers.errors import InputError
 from solvers.qubo import Float, QuboBatch, States
 
 STATUSES = ("done", "time", "target")
-# A claimed energy that is further off, relatively, makes a run invalid.
+# Largest relative error of a claimed energy; beyond it a run is invalid.
 ENERGY_TOLERANCE = 1e-6
 SEED = 7
 
 
 def reference_energies(qubo: QuboBatch, states: States) -> Float:
-    """Energies by the definition, of states [R, n] -> [R] or [R, K, n] -> [R, K]."""
+    """Energies by the definition: [R] of states [R, n], [R, K] of states [R, K, n]."""
     many = states.ndim == 3
     x = np.asarray(states if many else states[:, None], np.float64)
     y = qubo.scale[:, None] * x
@@ -41,14 +41,15 @@ def reference_energies(qubo: QuboBatch, states: States) -> Float:
 
 def brute_force(qubo: QuboBatch) -> tuple[States, Float]:
     """An optimal state [R, n] and the lowest energy [R] of every row, for small n."""
-    every = (np.arange(2**qubo.n)[:, None] >> np.arange(qubo.n) & 1).astype(np.uint8)
-    states = np.broadcast_to(every, (qubo.rows, *every.shape))
+    bits = np.arange(2**qubo.n)[:, None] >> np.arange(qubo.n) & 1
+    all_states = bits.astype(np.uint8)
+    states = np.broadcast_to(all_states, (qubo.rows, *all_states.shape))
     energies = reference_energies(qubo, states)
     if qubo.fixed is not None:
         wrong = (qubo.fixed[:, None] >= 0) & (qubo.fixed[:, None] != states)
         energies[wrong.any(axis=2)] = np.inf
     best = energies.argmin(axis=1)
-    return every[best], energies[np.arange(qubo.rows), best]
+    return all_states[best], energies[np.arange(qubo.rows), best]
 
 
 def example_batch(
@@ -67,19 +68,19 @@ def example_batch(
 def example_batches() -> dict[str, QuboBatch]:
     """Small batches that cover the cases a solver meets, by name; n is at most 9."""
     rng = np.random.default_rng(SEED)
-    dense, wild = example_batch(4, 9), example_batch(3, 9, definite=False)
-    weights = example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 9)))
+    dense, indefinite = example_batch(4, 9), example_batch(3, 9, definite=False)
+    per_weight = example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 9)))
     sparse = np.where(rng.random((9, 9)) < 0.2, rng.normal(size=(9, 9)), 0.0)
     penalised = np.diag([1e7, *np.full(8, -1.0)])
     penalised[1, 2], penalised[3, 4] = 2.5, -1.5
     signs = np.array([[[-1]], [[1]]], np.int32)
     return {
         "positive definite": dense,
-        "indefinite": wild,
+        "indefinite": indefinite,
         "scale per row": example_batch(3, 9, scale=rng.uniform(0.1, 3, (3, 1))),
-        "scale per weight": weights,
-        "some pinned": replace(weights, fixed=rng.integers(-1, 2, (3, 9), np.int8)),
-        "all pinned": replace(wild, fixed=rng.integers(0, 2, (3, 9), np.int8)),
+        "scale per weight": per_weight,
+        "some pinned": replace(per_weight, fixed=rng.integers(-1, 2, (3, 9), np.int8)),
+        "all pinned": replace(indefinite, fixed=rng.integers(0, 2, (3, 9), np.int8)),
         "H in float32": replace(dense, H=dense.H.astype(np.float32)),
         "sparse": QuboBatch.from_matrix(sparse, rng.normal(size=(2, 9))),
         "one large coefficient": QuboBatch.from_matrix(penalised),
@@ -87,7 +88,7 @@ def example_batches() -> dict[str, QuboBatch]:
         "one variable": example_batch(3, 1),
         "two variables": example_batch(3, 2, definite=False),
         "with levels": replace(
-            weights,
+            per_weight,
             fixed=rng.integers(-1, 2, (3, 9), np.int8),
             levels=rng.integers(1, 8, (2, 3, 9), np.int32) * signs,
         ),
@@ -100,13 +101,13 @@ def check_solver(
     """Check a solver on `example_batches`, as the project checks its own solvers.
 
     Options are validated fields of a frozen dataclass, with defaults and of types that
-    the registry can read; states are uint8 [R, n] of 0 and 1 and pinned variables keep
-    their values (of a solver out of the set: int16, within the batch's levels), claimed
-    energies are right; the same seed gives the same states, on
-    one thread and on two; no row is worse than its start (a rule instead answers the
-    same from any start); ``Budget(sweeps=1)`` and the other limits are heeded; the
-    status is known and the trace monotone; neither the batch nor numpy's global random
-    state is touched.
+    the registry can read. States are uint8 [R, n] of 0 and 1, pinned variables keep
+    their values (a solver out of the set instead gives int16 within the batch's
+    levels), and claimed energies are right. The same seed gives the same states, on one
+    thread and on two. No row is worse than its start (a rule instead gives the same
+    answer from any start). ``Budget(sweeps=1)`` and the other limits are heeded, the
+    status is known and the trace monotone. Neither the batch nor numpy's global random
+    state is changed.
 
     Parameters
     ----------
@@ -115,7 +116,7 @@ def check_solver(
         about eight times.
     rows_independent
         Check that the first row of a batch gets the same states without the others, as
-        `Solver` promises. False for one that couples rows on purpose.
+        `Solver` promises. False for a solver that couples rows on purpose.
 
     Returns
     -------
@@ -125,7 +126,7 @@ def check_solver(
     Raises
     ------
     AssertionError
-        What is broken, and on which batch.
+        A check fails; the message says which, and on which batch.
     """
     cls = solver if isinstance(solver, type) else type(solver)
     _check_options(cls)
@@ -148,16 +149,16 @@ def _require(condition: bool | np.bool_, message: str) -> None:
 
 
 def _check_options(cls: type[Solver]) -> None:
-    who = f"solver class {cls.__name__}"
-    _require(isinstance(getattr(cls, "name", None), str), f"{who} has no name")
+    class_text = f"solver class {cls.__name__}"
+    _require(isinstance(getattr(cls, "name", None), str), f"{class_text} has no name")
     frozen = is_dataclass(cls) and "__dataclass_fields__" in vars(cls)
-    _require(frozen, f"{who} must be a dataclass(frozen=True, kw_only=True)")
+    _require(frozen, f"{class_text} must be a dataclass(frozen=True, kw_only=True)")
     types = get_type_hints(cls)
     for option in fields(cls):
-        what, kind = f"option {option.name} of {who}", types[option.name]
-        _require(option.default is not MISSING, f"{what} has no default")
+        option_text, kind = f"option {option.name} of {class_text}", types[option.name]
+        _require(option.default is not MISSING, f"{option_text} has no default")
         plain = kind in (bool, int, float, str)
-        _require(plain, f"{what} must be a bool, int, float or str, not {kind}")
+        _require(plain, f"{option_text} must be a bool, int, float or str, not {kind}")
         if kind is float:
             _require_refused(cls, {option.name: math.nan})
     _require_refused(cls, {"polish": "no such polish"})
@@ -184,18 +185,18 @@ class _Case:
 
     def check(self, rows_independent: bool) -> None:
         before = _fingerprint(self.qubo)
-        one = self.solve()
+        solution = self.solve()
         untouched = _fingerprint(self.qubo) == before
         self.require(untouched, "the batch or numpy's global random state is changed")
-        self.same(one, self.solve(), "the same seed gives other states")
-        two = self.solve(Budget(threads=2))
-        self.same(one, two, "other states on two threads than on one")
+        self.require_same(solution, self.solve(), "the same seed gives other states")
+        threaded = self.solve(Budget(threads=2))
+        self.require_same(solution, threaded, "other states on two threads than on one")
         if rows_independent:
-            first = self.solve(qubo=self.qubo.take(slice(0, 1))).states
-            alone = np.array_equal(first, one.states[:1])
-            self.require(alone, "the first row depends on the rows after it")
-        self.check_start(one)
-        self.check_limits(one)
+            first_row = self.solve(qubo=self.qubo.take(slice(0, 1))).states
+            is_equal = np.array_equal(first_row, solution.states[:1])
+            self.require(is_equal, "the first row depends on the rows after it")
+        self.check_start(solution)
+        self.check_limits(solution)
 
     def solve(
         self,
@@ -203,10 +204,10 @@ class _Case:
         initial: States | None = None,
         qubo: QuboBatch | None = None,
     ) -> Solution:
-        """Solve, and check what holds of any solution."""
+        """Solve, and check what must hold for any solution."""
         qubo = self.qubo if qubo is None else qubo
-        found = self.solver.solve(qubo, seed=SEED, budget=budget, initial=initial)
-        states, energies = found.states, found.energies
+        solution = self.solver.solve(qubo, seed=SEED, budget=budget, initial=initial)
+        states, energies = solution.states, solution.energies
         kind = "int16" if self.solver.out_of_set else "uint8"
         form, wanted = f"{states.dtype}{states.shape}", f"{kind}{(qubo.rows, qubo.n)}"
         self.require(form == wanted, f"states are {form}, not {wanted}")
@@ -223,41 +224,51 @@ class _Case:
         noise = 1e-12 * reference_energies(replace(qubo, **sizes), abs(states))
         close = abs(energies - exact) <= ENERGY_TOLERANCE * abs(exact) + noise
         self.require(close.all(), f"claimed energies {energies} are really {exact}")
-        self.require(found.status in STATUSES, f"unknown status {found.status!r}")
-        seconds, trace = found.trace
+        self.require(solution.status in STATUSES, f"unknown status {solution.status!r}")
+        seconds, trace = solution.trace
         self.require((seconds[1:] >= seconds[:-1]).all(), "the trace runs back in time")
         self.require((trace[1:] <= trace[:-1]).all(), "the trace's energies rise")
-        return found
+        return solution
 
-    def same(self, one: Solution, other: Solution, message: str) -> None:
-        self.require(np.array_equal(one.states, other.states), message)
+    def require_same(self, first: Solution, second: Solution, message: str) -> None:
+        self.require(np.array_equal(first.states, second.states), message)
 
     def check_start(self, cold: Solution) -> None:
-        """`cold` started at the nearest rounding."""
+        """Check answers against starts; `cold` started at the nearest rounding."""
         rng = np.random.default_rng(SEED)
         given = self.qubo.pin(rng.integers(0, 2, cold.states.shape, np.uint8))
         warm = self.solve(initial=given)
         if not self.solver.keeps_start:
-            self.same(cold, warm, "the answer depends on a start that it does not keep")
+            self.require_same(
+                cold, warm, "the answer depends on a start that it does not keep"
+            )
             return
-        for found, start in ((cold, self.qubo.nearest()), (warm, given)):
+        for solution, start in ((cold, self.qubo.nearest()), (warm, given)):
             bound = reference_energies(self.qubo, start)
-            better = found.energies <= bound + ENERGY_TOLERANCE * abs(bound)
+            better = solution.energies <= bound + ENERGY_TOLERANCE * abs(bound)
             self.require(better.all(), "a row is worse than its start")
 
-    def check_limits(self, free: Solution) -> None:
-        """`free` had no limits."""
-        short, hasty = self.solve(Budget(sweeps=1)), self.solve(Budget(seconds=1e-9))
+    def check_limits(self, unlimited: Solution) -> None:
+        """Check that limits are heeded; `unlimited` was solved without any."""
+        one_sweep = self.solve(Budget(sweeps=1))
+        no_time = self.solve(Budget(seconds=1e-9))
         # The first and last entries of a trace are the start and the answer; a solver
         # that takes rows in turn reports once for each.
-        allowed = max(len(free.trace[0]) - 1, 2 + self.qubo.rows)
-        heeded = len(short.trace[0]) <= allowed
+        most_reports = max(len(unlimited.trace[0]) - 1, 2 + self.qubo.rows)
+        heeded = len(one_sweep.trace[0]) <= most_reports
         self.require(heeded, "as many reports with Budget(sweeps=1) as without")
-        for found, known in ((short, ("done",)), (hasty, ("done", "time"))):
-            right = found.status in known
-            self.require(right, f"status {found.status} for lack of such a limit")
-        content = self.solve(Budget(target=math.inf))
-        self.require(content.status != "time", "status time without a limit of seconds")
+        for solution, allowed_statuses in (
+            (one_sweep, ("done",)),
+            (no_time, ("done", "time")),
+        ):
+            is_allowed = solution.status in allowed_statuses
+            self.require(
+                is_allowed, f"status {solution.status} for lack of such a limit"
+            )
+        satisfied = self.solve(Budget(target=math.inf))
+        self.require(
+            satisfied.status != "time", "status time without a limit of seconds"
+        )
 
 
 def _fingerprint(qubo: QuboBatch) -> list[bytes]:

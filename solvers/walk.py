@@ -1,4 +1,4 @@
-"""`Walk`: where a single-flip search stands in every row of a batch."""
+"""`Walk`: the state of a single-flip search in every row of a batch."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ CACHE_LINE = 64
 
 @dataclass(eq=False)
 class Walk:
-    """The kernels' search state (see `solvers.kernels`), for all rows.
+    """The search state that kernels work on (see `solvers.kernels`), for all rows.
 
     Rows are padded to whole vectors with variables that never flip, and begin at cache
     lines.
@@ -29,8 +29,9 @@ class Walk:
     z, u, q : [R, width]
         Signed scale, local fields, diagonal costs (infinite where pinned or padded).
     energy : float64 [R]
+        Energies of the current states.
     flips : int64 [R]
-        Accepted so far.
+        Flips accepted so far.
     """
 
     H: NDArray[np.floating[Any]]
@@ -48,9 +49,9 @@ class Walk:
         threads: int = 1,
         dtype: DTypeLike | None = None,
     ) -> Walk:
-        """Stand at `states` [R, n], whose pinned variables are at their values.
+        """Walk at `states` [R, n], in which pinned variables have their values.
 
-        Everything but the energies is of `dtype`, by default that of H.
+        The arrays of floats other than `energy` have `dtype`, by default that of H.
         """
         dtype = np.dtype(dtype or qubo.H.dtype)
         n, width = qubo.n, qubo.n + -qubo.n % flips.LANES
@@ -71,7 +72,7 @@ class Walk:
         return walk
 
     def move_to(self, qubo: QuboBatch, states: States, threads: int = 1) -> None:
-        """Stand at `states`, with fields and energies fresh from float64 sums."""
+        """Move to `states`, with fields and energies recomputed by float64 sums."""
         n, scale = qubo.n, qubo.full_scale()
         u = np.empty_like(scale)
         over_rows(
@@ -89,7 +90,7 @@ class Walk:
         self.u[:, :n] = u
 
     def states(self) -> States:
-        """Where the walk stands, [R, n]."""
+        """The current states, [R, n]."""
         return (self.z[:, : len(self.H)] < 0).astype(np.uint8)
 
     def flip_costs(self) -> Float:
@@ -101,8 +102,8 @@ class Walk:
 def aligned(rows: int, width: int, dtype: np.dtype[Any], fill: float) -> NDArray[Any]:
     """A filled array [rows, width] that begins at a cache line.
 
-    A vector load that straddles two lines costs two: annealing is half as fast again
-    where rows begin at lines.
+    A vector load that straddles two lines costs as much as two: annealing is 1.5 times
+    as fast where rows begin at lines.
     """
     size = rows * width * dtype.itemsize
     raw = np.empty(size + CACHE_LINE, np.uint8)

@@ -1,4 +1,4 @@
-"""The solver for whatever batch there is."""
+"""`auto`: the solvers that suit a batch, chosen by its size and spectrum."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from solvers.lattice.solver import Lattice
 from solvers.proofs.exact import Exact
 from solvers.qubo import QuboBatch, States
 
-# Up to so many free variables a row is solved exactly in milliseconds.
+# Rows of at most this many free variables are solved exactly in milliseconds.
 EXACT = 28
-# From this flatness on tabu may find more than moves along short vectors; beyond the
-# second there are no short vectors.
+# Above a flatness of FLAT, tabu may find more than moves along short vectors; above
+# FLATTER there are no short vectors.
 FLAT, FLATTER = 0.45, 0.65
-# Rows times squared variables up to which a pool of states costs seconds.
+# Largest rows * n**2 for which keeping a pool of states takes only seconds.
 SMALL = 5 * 10**7
-# Where building a library takes more than this share of the seconds, there is time for
-# single flips alone.
+# If building a library of moves takes more than this share of the time limit, there is
+# only time for single flips.
 SHORT = 0.3
 
 
@@ -35,10 +35,10 @@ class Auto(Solver):
     Rows of up to 28 free variables are solved exactly. Where H is indefinite or its
     spectrum is flat (`solvers.lattice.moves.flatness`), single flips are the best moves
     there are, and tabu search makes the most of them; elsewhere, as in most layers,
-    short vectors decide. In between both have their turn, tabu from where `lattice`
-    ends. With a limit of seconds, a search that ends before it begins again from other
-    random numbers, and the best states are kept; with hardly any time there are single
-    flips.
+    short vectors decide. In between both run in turn, tabu from the best states of
+    `lattice`. If the searches end before a limit in seconds, they run again with other
+    random numbers, and the best states are kept; with hardly any time, single flips are
+    annealed.
     """
 
     name: ClassVar[str] = "auto"
@@ -46,7 +46,7 @@ class Auto(Solver):
     polish: str = "pair-flip"
 
     def search(self, task: Task) -> States:
-        """Choose, and search."""
+        """Choose the solvers and run them in turn."""
         stages = choose(task.qubo, task.budget.seconds)
         task.info["method"] = " ".join(solver.name for solver in stages)
         if stages == (Exact(),):
@@ -55,12 +55,17 @@ class Auto(Solver):
         best, lowest = task.start, qubo.energies(task.start, threads)
         runs, going = 0, True
         while going:
-            for left, solver in zip(range(len(stages), 0, -1), stages, strict=True):
-                # The first search begins as it likes, the others where that ended.
+            for searches_left, solver in zip(
+                range(len(stages), 0, -1), stages, strict=True
+            ):
+                # The first solver starts from the task's start, the others from the
+                # best states so far.
                 start = task.start if solver is stages[0] else best
-                found = qubo.pin(solver.search(_share(task, left, start, runs)))
-                energies = qubo.energies(found, threads)
-                best = np.where((energies < lowest)[:, None], found, best)
+                states = qubo.pin(
+                    solver.search(_share(task, searches_left, start, runs))
+                )
+                energies = qubo.energies(states, threads)
+                best = np.where((energies < lowest)[:, None], states, best)
                 lowest = np.minimum(energies, lowest)
                 going = task.monitor.report(lowest)
                 if not going:
@@ -72,12 +77,12 @@ class Auto(Solver):
 
 
 def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
-    """The solvers for a batch, with the effort that its size allows.
+    """The solvers to run on a batch in turn, with the effort that its size allows.
 
     Parameters
     ----------
     seconds
-        That end the search; None where its own limits do.
+        Time limit of the search; None if it ends by its own limits.
     """
     if qubo.free().sum(axis=1).max(initial=0) <= EXACT:
         return (Exact(),)
@@ -91,11 +96,16 @@ def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
     return (Lattice(), Tabu()) if flat > FLAT else (Lattice(),)
 
 
-def _share(task: Task, left: int, start: States, runs: int) -> Task:
-    """The task for one of the `left` searches that share the time; `runs` renews it."""
+def _share(task: Task, searches_left: int, start: States, runs: int) -> Task:
+    """The task of the next search when `searches_left` share the remaining time.
+
+    `runs`, the number of earlier turns, gives each turn random numbers of its own.
+    """
     budget = task.budget
     if budget.seconds is not None:
-        budget = replace(budget, seconds=max(task.monitor.remaining() / left, 1e-3))
+        budget = replace(
+            budget, seconds=max(task.monitor.remaining() / searches_left, 1e-3)
+        )
     monitor = Monitor(
         lambda _, best: task.monitor.record(best), clock=task.monitor.clock
     )

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from solvers.qubo import Float, QuboBatch
 
 EPS = float(np.finfo(np.float64).eps)
-# The central path: how far one step goes and how many there are (to 1e-19 of the first
-# mu); how near to a point is near enough (in energies, by mu), and after how many
-# Newton steps it is given up.
-SHRINK, POINTS, NEAR, STEPS = 0.2, 28, 0.1, 60
+# The central path: the factor by which mu falls from point to point, and the number of
+# points (down to 1e-19 of the first mu).
+SHRINK, POINTS = 0.2, 28
+# Newton's method on one point: how near is near enough (in energy, over mu), and after
+# how many steps the point is given up.
+NEAR, STEPS = 0.1, 60
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,10 +28,14 @@ class Model:
 
     Attributes
     ----------
-    Q, c, k
-        Float64 [m, m], symmetric; [m]; a number.
+    Q : float64 [m, m]
+        Symmetric.
+    c : float64 [m]
+    k
+        A number.
     noise
-        What rounding may do to an energy, that of the model it came from included.
+        Largest error that rounding can cause in an energy, counting that of the model
+        this one was derived from.
     """
 
     Q: Float
@@ -39,7 +45,7 @@ class Model:
 
     @classmethod
     def of_row(cls, qubo: QuboBatch, row: int) -> Model:
-        """A row's free variables, in their order."""
+        """Model over the free variables of a row, in their order."""
         s = np.broadcast_to(qubo.scale[row], (qubo.n,))
         Q = qubo.H.astype(np.float64) * s[:, None] * s
         c, k = qubo.linear[row], float(qubo.offset[row])
@@ -48,7 +54,7 @@ class Model:
         return model if qubo.fixed is None else model.fix(qubo.fixed[row])
 
     def fix(self, values: NDArray[Any]) -> Model:
-        """The model of the variables at -1 in `values` [m], the others at theirs."""
+        """Model over the variables that are -1 in `values` [m], the others fixed."""
         free = values < 0
         x = np.where(free, 0, values).astype(np.float64)
         pull = self.Q @ x
@@ -74,14 +80,16 @@ class Split:
 
     Attributes
     ----------
-    d, y : [m]
-        The diagonal; the minimum over all real x.
+    d : [m]
+        The diagonal.
+    y : [m]
+        Where ``x^T (Q + Diag(d)) x + (c - d).x + k`` is least over all real x.
     bound
-        Of all energies, less the rounding of its own computation.
+        Lower bound of all energies, less the rounding of its own computation.
     matrix, inverse : [m, m]
         ``Q + Diag(d)`` and its inverse.
     log_det
-        Of the matrix.
+        Logarithm of the determinant of `matrix`.
     """
 
     d: Float
@@ -93,12 +101,12 @@ class Split:
 
 
 def split(model: Model, d: Float) -> Split | None:
-    """What `d` proves; None where ``Q + Diag(d)`` is not certainly positive definite.
+    """The split by `d`; None where ``Q + Diag(d)`` is not certainly positive definite.
 
-    That a Cholesky factor exists in float64 proves it of the matrix with a little more
-    on its diagonal (Rump, Verification of Positive Definiteness, 2006), which is added
-    to d. The bound is that of the convex function's tangent at y over the unit cube:
-    it holds whatever the rounding of y.
+    A Cholesky factor in float64 proves that the matrix is positive definite once a
+    margin is added to its diagonal (Rump, Verification of Positive Definiteness, 2006);
+    that margin is added to d. The bound is the least value over the unit cube of the
+    convex function's tangent at y: it holds whatever the rounding of y.
     """
     diagonal = np.diag_indices(len(d))
     M = model.Q.copy()
@@ -119,12 +127,12 @@ def split(model: Model, d: Float) -> Split | None:
 
 
 def rounding(M: Float) -> float:
-    """What to add to the diagonal of M, a Cholesky factor of which has been found."""
+    """Margin that, added to the diagonal of M, makes its Cholesky factor a proof."""
     return 4 * (len(M) + 2) * EPS * float(np.abs(M.diagonal()).sum())
 
 
 def positive_definite(M: Float) -> bool:
-    """Whether M certainly is, in spite of rounding."""
+    """Whether M is certainly positive definite, in spite of rounding."""
     M = M - rounding(M) * np.eye(len(M))
     return bool(scipy.linalg.lapack.dpotrf(M, lower=True)[1] == 0)
 
@@ -132,30 +140,31 @@ def positive_definite(M: Float) -> bool:
 def tangent(M: Float, slope: Float, k: float, y: Float) -> float:
     """Least value over the unit cube of the tangent at y of a convex quadratic.
 
-    That is, of ``x^T M x + slope.x + k`` with M positive semi-definite: a lower bound
-    of its values there, less what the rounding of its own computation may come to.
+    The quadratic is ``x^T M x + slope.x + k`` with M positive semi-definite. The result
+    is a lower bound of its values in the cube: the largest rounding error of this
+    computation is subtracted.
     """
     pull = M @ y
     gradient = 2 * pull + slope
-    down = np.minimum(-gradient * y, gradient * (1 - y)).sum()
+    fall = np.minimum(-gradient * y, gradient * (1 - y)).sum()
     size = np.abs(y) @ (np.abs(M) @ (np.abs(y) + 1)) + np.abs(slope) @ (np.abs(y) + 1)
     noise = 16 * EPS * (size + abs(k))
-    return float(y @ pull + slope @ y + k + down - noise)
+    return float(y @ pull + slope @ y + k + fall - noise)
 
 
 def central_path(model: Model) -> Iterator[tuple[Split, float] | None]:
     """Points of the central path of the relaxation's dual, and their mu.
 
-    None after every step of Newton's method, for a look at the clock.
+    None is yielded after every step of Newton's method, for a look at the clock.
 
     The dual (Shor) is to maximise over d the minimum over all real x, a concave
     function g(d); the path holds the maxima of ``g(d) + mu log det (Q + Diag(d))``,
-    for ever smaller mu. No diagonal's bound is more than ``mu m`` above g.
+    for ever smaller mu. There, g is within ``mu m`` of the bound of any diagonal.
 
     Each point takes a few times ``m**3`` operations.
     """
     unit = float(np.abs(model.Q).sum(axis=1).max() + np.abs(model.c).max()) or 1.0
-    # So large a diagonal is all there is: this is nearly on the path.
+    # Beside so large a diagonal Q hardly counts: this split is nearly on the path.
     here, mu = split(model, np.full(len(model.c), 2 * unit)), unit / 2
     for _ in range(POINTS):
         here = None if here is None else (yield from centre(model, here, mu))
@@ -166,7 +175,7 @@ def central_path(model: Model) -> Iterator[tuple[Split, float] | None]:
 
 
 def centre(model: Model, here: Split, mu: float) -> Generator[None, None, Split | None]:
-    """The path's point at mu, by Newton's method from `here`; None: not found.
+    """The central path's point at mu, by Newton's method from `here`; None: not found.
 
     g has the gradient ``y_i^2 - y_i`` and, with P the inverse of ``Q + Diag(d)``, the
     second derivatives ``-2 (1/2 - y_i) P_ij (1/2 - y_j)``.
@@ -180,10 +189,10 @@ def centre(model: Model, here: Split, mu: float) -> Generator[None, None, Split 
             return None
         if float(uphill @ step) < NEAR * mu:
             return here
-        there = _climb(model, here, step, mu)
-        if there is None:
+        next_split = _climb(model, here, step, mu)
+        if next_split is None:
             return None
-        here = there
+        here = next_split
         yield
     return None
 
@@ -191,13 +200,14 @@ def centre(model: Model, here: Split, mu: float) -> Generator[None, None, Split 
 def ellipsoid(
     model: Model, energy: float, share: float, start: Split
 ) -> Generator[None, None, Split]:
-    """The path's point with ``mu m = share (energy - bound)``, from one near it.
+    """The central path's point with ``mu m = share (energy - bound)``, from `start`.
 
-    It makes ``bound + (x - y)^T (Q + Diag(d)) (x - y) <= energy`` an ellipsoid that
-    holds all states of an energy up to `energy`. A share of 1 gives the least volume,
-    where the derivatives of ``m log(energy - bound) - log det`` cancel; less, a
-    higher bound. A split whose bound is not below `energy` is returned as it is, and so
-    is the last one found where rounding leads no further.
+    With this split, ``bound + (x - y)^T (Q + Diag(d)) (x - y) <= energy`` is an
+    ellipsoid that holds all states with energies up to `energy`. A share of 1 gives the
+    least volume, where the derivatives of ``m log(energy - bound) - log det`` cancel; a
+    smaller share gives a higher bound. A split whose bound is not below `energy` is
+    returned as it is, and so is the last one found where rounding allows no further
+    step.
     """
     here = start
     for _ in range(4):
@@ -209,10 +219,10 @@ def ellipsoid(
 
 
 def _climb(model: Model, here: Split, step: Float, mu: float) -> Split | None:
-    """The first point along `step`, halved again and again, that is higher."""
+    """The first higher split along `step`, which is halved until there is one."""
     value = here.bound + mu * here.log_det
     for halving in range(30):
-        there = split(model, here.d + step * 0.5**halving)
-        if there is not None and there.bound + mu * there.log_det > value:
-            return there
+        candidate = split(model, here.d + step * 0.5**halving)
+        if candidate is not None and candidate.bound + mu * candidate.log_det > value:
+            return candidate
     return None

@@ -19,21 +19,22 @@ class CrossEntropy(Solver):
     """Sample from independent Bernoulli variables and move them towards the elite.
 
     Probabilities start at the prior, that is at stochastic rounding, as in the AdaRound
-    paper (which says no more about its settings); given states count as much as the
-    prior.
+    paper (which says no more about its settings); states given to start from count as
+    much as the prior.
 
     Parameters
     ----------
     samples
         States drawn per row and iteration.
     elite
-        Share of the samples, the best, that the probabilities move towards.
+        Share of the samples that are the elite, whose mean the probabilities move
+        towards.
     smoothing
         Weight of the elite's mean against the old probabilities, in (0, 1].
     iterations
-        At most; a budget's ``sweeps`` caps it.
+        Largest number of iterations; a budget's ``sweeps`` caps it.
     tolerance
-        Stop when every probability is this near to 0 or 1.
+        Stop when every probability is within this distance of 0 or 1.
     """
 
     name: ClassVar[str] = "cem"
@@ -59,14 +60,14 @@ class CrossEntropy(Solver):
         self.require(0 <= self.tolerance < 0.5, "tolerance must lie in [0, 0.5)")
 
     def search(self, task: Task) -> States:
-        """Iterate until the probabilities settle; the best sample of each row."""
+        """Iterate until the probabilities settle; return the best samples."""
         qubo, threads = task.qubo, task.budget.threads
         rng = task.streams()
         p = (qubo.prior + task.start) / 2 if task.warm else qubo.prior.copy()
         rows = np.arange(qubo.rows)
         best, best_energy = task.start.copy(), qubo.energies(task.start, threads)
         going = np.ones(qubo.rows, bool)
-        done = 0
+        iterations_done = 0
         for _ in range(task.budget.cap(self.iterations)):
             elite, energies = self._elite(task, p, rng)
             # A settled row waits for the others unchanged: rows are independent.
@@ -75,35 +76,41 @@ class CrossEntropy(Solver):
             better = going & (energies[rows, leader] < best_energy)
             best[better] = elite[rows, leader][better]
             best_energy[better] = energies[rows, leader][better]
-            done += 1
+            iterations_done += 1
             going &= ~self._settled(p)
             if not task.monitor.report(best_energy) or not going.any():
                 break
-        task.info["iterations"] = done
+        task.info["iterations"] = iterations_done
         return best
 
     def _elite(
         self, task: Task, p: Float, rng: NDArray[np.uint64]
     ) -> tuple[States, Float]:
-        """The best of the samples, [R, elite, n], and their energies [R, elite].
+        """The elite of new samples, [R, elite, n], and its energies [R, elite].
 
-        Drawn in chunks, which bounds the memory; where time runs out between two, the
-        best of those drawn.
+        Samples are drawn in chunks, which bounds the memory; if time runs out between
+        two chunks, the elite is that of the samples drawn by then.
         """
         qubo, threads = task.qubo, task.budget.threads
-        keep = max(1, round(self.elite * self.samples))
+        elite_size = max(1, round(self.elite * self.samples))
         rows = np.arange(qubo.rows)[:, None]
         elite = np.empty((qubo.rows, 0, qubo.n), np.uint8)
         energies = np.empty((qubo.rows, 0))
-        left = self.samples
-        while left and (left == self.samples or task.monitor.remaining() > 0):
-            draws = np.empty((qubo.rows, min(task.chunk(), left), qubo.n), np.uint8)
-            left -= draws.shape[1]
+        samples_left = self.samples
+        while samples_left and (
+            samples_left == self.samples or task.monitor.remaining() > 0
+        ):
+            draws = np.empty(
+                (qubo.rows, min(task.chunk(), samples_left), qubo.n), np.uint8
+            )
+            samples_left -= draws.shape[1]
             over_rows(streams.bernoulli, (), (p, rng, draws), threads)
             elite = np.concatenate([elite, draws], axis=1)
             energies = np.concatenate([energies, qubo.energies(draws, threads)], axis=1)
-            if energies.shape[1] > keep:
-                order = np.argpartition(energies, keep - 1, axis=1)[:, :keep]
+            if energies.shape[1] > elite_size:
+                order = np.argpartition(energies, elite_size - 1, axis=1)[
+                    :, :elite_size
+                ]
                 elite, energies = elite[rows, order], energies[rows, order]
         return elite, energies
 

@@ -26,11 +26,11 @@ class Neal(Solver):
     num_reads
         Anneals per row; the best is kept.
     num_sweeps
-        Of one anneal. A budget's ``sweeps`` caps it.
+        Sweeps per anneal; a budget's ``sweeps`` caps it.
     beta_min, beta_max
-        Inverse temperatures, in units of 1/energy; 0: the sampler's own default range
-        (which its authors derive from the smallest and largest coefficients, and which
-        reaches far too cold on dense real-valued models).
+        First and last inverse temperature, in units of 1/energy; 0: the sampler's own
+        default range (which its authors derive from the smallest and largest
+        coefficients, and which ends far too cold on dense real-valued models).
     warm
         Start every read at the given states instead of at random; the sampler returns
         the last state of a read, not the best.
@@ -60,7 +60,7 @@ class Neal(Solver):
         )
 
     def search(self, task: Task) -> States:
-        """Sample row after row; rows not reached in time keep the start."""
+        """Sample row after row; rows not reached in time keep their start."""
         sampler = dwave_sampler()
         qubo = task.qubo
         states = task.start.copy()
@@ -82,7 +82,7 @@ class Neal(Solver):
                 start = zip(free.tolist(), states[r, free].tolist(), strict=True)
                 options["initial_states"] = dict(start)
                 options["initial_states_generator"] = "tile"
-            found = sampler.sample(
+            samples = sampler.sample(
                 qubo.to_bqm(r),
                 seed=int(seeds[r]),
                 interrupt_function=stop,
@@ -90,10 +90,11 @@ class Neal(Solver):
             )
             if stop.interrupted:
                 raise KeyboardInterrupt
-            if len(found):
-                best = found.record.energy.argmin()
-                states[r, np.array(found.variables)] = found.record.sample[best]
-                # By the routine that all else is compared with, to the last bit.
+            if len(samples):
+                best = samples.record.energy.argmin()
+                states[r, np.array(samples.variables)] = samples.record.sample[best]
+                # Computed as all other energies are, so that they compare to the last
+                # bit.
                 energy = qubo.take([r]).energies(states[[r]])[0]
                 energies[r] = min(energies[r], energy)
             if not task.monitor.report(energies):
@@ -102,10 +103,10 @@ class Neal(Solver):
 
 
 class _Stop:
-    """Tells the sampler between reads to stop, for lack of time or after Ctrl-C.
+    """Callback that stops the sampler between reads: when time is up or after Ctrl-C.
 
-    The sampler swallows exceptions of its callback, Ctrl-C among them: it must be
-    noted here and raised again once the sampler has returned.
+    The sampler swallows exceptions of its callback, Ctrl-C among them: `interrupted`
+    notes it, so that it can be raised again once the sampler has returned.
     """
 
     def __init__(self, monitor: Monitor) -> None:

@@ -13,7 +13,7 @@ from solvers.qubo import States
 
 @dataclass(frozen=True, kw_only=True)
 class Nearest(Solver):
-    """Every variable at the nearer end of its prior (0.5 goes to 0)."""
+    """Every prior rounded to the nearer of 0 and 1 (0.5 goes to 0)."""
 
     name: ClassVar[str] = "nearest"
     rule: ClassVar[bool] = True

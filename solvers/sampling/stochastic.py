@@ -20,10 +20,10 @@ class Stochastic(Solver):
     Parameters
     ----------
     samples
-        K; 100 is the paper's Table 1. A budget's ``sweeps`` caps it.
+        K; 100 in the paper's Table 1. A budget's ``sweeps`` caps it.
     pick
         ``"row"``: the best sample of each row. ``"layer"``: the one sample of the whole
-        batch with the lowest sum, as in the paper (which picks by accuracy).
+        batch with the lowest total energy, as in the paper (which picks by accuracy).
     """
 
     name: ClassVar[str] = "stochastic"
@@ -46,10 +46,12 @@ class Stochastic(Solver):
         rng = task.streams()
         states = np.zeros((qubo.rows, qubo.n), np.uint8)
         best = np.full(qubo.rows, np.inf)
-        left = task.budget.cap(self.samples)
-        while left > 0:
-            draws = np.empty((qubo.rows, min(task.chunk(), left), qubo.n), np.uint8)
-            left -= draws.shape[1]
+        samples_left = task.budget.cap(self.samples)
+        while samples_left > 0:
+            draws = np.empty(
+                (qubo.rows, min(task.chunk(), samples_left), qubo.n), np.uint8
+            )
+            samples_left -= draws.shape[1]
             over_rows(
                 streams.bernoulli,
                 (),
@@ -58,15 +60,15 @@ class Stochastic(Solver):
             )
             energies = qubo.energies(draws, task.budget.threads)
             if self.pick == "layer":
-                at = np.full(qubo.rows, energies.sum(axis=0).argmin())
-                chosen = energies[np.arange(qubo.rows), at]
-                better = np.full(qubo.rows, chosen.sum() < best.sum())
+                choice = np.full(qubo.rows, energies.sum(axis=0).argmin())
+                chosen_energies = energies[np.arange(qubo.rows), choice]
+                better = np.full(qubo.rows, chosen_energies.sum() < best.sum())
             else:
-                at = energies.argmin(axis=1)
-                chosen = energies[np.arange(qubo.rows), at]
-                better = chosen < best
-            states[better] = draws[np.arange(qubo.rows), at][better]
-            best = np.where(better, chosen, best)
+                choice = energies.argmin(axis=1)
+                chosen_energies = energies[np.arange(qubo.rows), choice]
+                better = chosen_energies < best
+            states[better] = draws[np.arange(qubo.rows), choice][better]
+            best = np.where(better, chosen_energies, best)
             if not task.monitor.report(best):
                 break
         return states

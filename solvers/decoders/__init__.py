@@ -1,1 +1,1 @@
-"""Lattice decoders: variables decided one after the other along a factor of H."""
+"""Lattice decoders: variables decided one after another along a factor of H."""

@@ -16,8 +16,8 @@ from solvers.decoders.factor import Targets
 class Babai(OnePass):
     """Every variable at the value nearer to its centre, given those decided before.
 
-    The centre is the real minimiser over all that is still undecided. This is GPTQ
-    (and LDLQ) with two grid points per weight, and `kbest` with one path.
+    The centre is its value at the real minimiser over all undecided variables. This is
+    GPTQ (and LDLQ) with two grid points per weight, and `kbest` with one path.
     """
 
     name: ClassVar[str] = "babai"
@@ -31,5 +31,5 @@ class Babai(OnePass):
     )
 
     def decode(self, task: Task, targets: Targets) -> NDArray[Any]:
-        """One pass over the variables."""
+        """States by one pass over the variables."""
         return targets.nearest_planes(threads=task.budget.threads)

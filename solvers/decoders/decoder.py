@@ -1,4 +1,4 @@
-"""What decoders share: a factor of H, and rows taken in chunks."""
+"""What decoders share: a factor of H, and rows decoded in blocks."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ class Decoder(Solver):
     Parameters
     ----------
     order
-        Of the decisions: ``"natural"``, ``"activation"``, ``"min-pivot"`` or
+        Order of the decisions: ``"natural"``, ``"activation"``, ``"min-pivot"`` or
         ``"v-blast"``; see `solvers.decoders.factor.factorise`.
     damping
-        Added to the diagonal of H for the factor, as a share of its mean; more where H
-        is not positive definite.
+        Added to the diagonal of H before it is factorised, as a share of the diagonal's
+        mean; more is added where H is not positive definite.
     """
 
     order: str = "min-pivot"
@@ -43,11 +43,11 @@ class Decoder(Solver):
         self.require(0 <= self.damping < math.inf, "damping must be at least 0")
 
     def targets(self, task: Task, factor: Factor) -> Targets:
-        """The rows in the coordinates of a factor."""
+        """The batch's rows in the coordinates of `factor`."""
         return binary_targets(task.qubo, factor, task.budget.threads)
 
     def prepare(self, task: Task) -> Targets | None:
-        """The targets; None where time is up by then."""
+        """Factorise H and return the targets; None if time is up by then."""
         with one_blas_thread():
             factor = factorise(task.qubo.H, self.order, self.damping)
             targets = self.targets(task, factor)
@@ -60,35 +60,40 @@ class Decoder(Solver):
 
 
 class OnePass(Decoder):
-    """A decoder that takes each row once."""
+    """A decoder that decodes each row once."""
 
     @abstractmethod
     def decode(self, task: Task, targets: Targets) -> NDArray[Any]:
         """States [rows, n] for the rows of `targets`."""
 
     def work(self, task: Task) -> float:
-        """Nanoseconds to decode a row, roughly."""
+        """Approximate time to decode one row, in nanoseconds."""
         return 0.5 * task.qubo.n**2
 
     def search(self, task: Task) -> States:
-        """Decode chunks of rows while time lasts; the others keep their start."""
+        """Decode blocks of rows while time lasts; rows not reached keep their start."""
         qubo, threads = task.qubo, task.budget.threads
-        kind = np.int16 if self.out_of_set else np.uint8
-        states: NDArray[Any] = task.start.astype(kind)
+        dtype = np.int16 if self.out_of_set else np.uint8
+        states: NDArray[Any] = task.start.astype(dtype)
         if qubo.n == 0 or (targets := self.prepare(task)) is None:
             return states
-        best, scale = task.monitor.best.copy(), qubo.full_scale()
-        size = threads * max(1, int(CHUNK / self.work(task)))
-        for first in range(0, qubo.rows, size):
-            rows = slice(first, first + size)
+        energies, scale = task.monitor.best.copy(), qubo.full_scale()
+        block = threads * max(1, int(CHUNK / self.work(task)))
+        for first in range(0, qubo.rows, block):
+            rows = slice(first, first + block)
             states[rows] = self.decode(task, targets.take(rows))
             over_rows(
                 energy.energies,
                 (qubo.H,),
-                (scale[rows], qubo.linear[rows], qubo.offset[rows])
-                + (states[rows, None], best[rows, None]),
+                (
+                    scale[rows],
+                    qubo.linear[rows],
+                    qubo.offset[rows],
+                    states[rows, None],
+                    energies[rows, None],
+                ),
                 threads,
             )
-            if not task.monitor.report(best):
+            if not task.monitor.report(energies):
                 break
         return states

@@ -1,4 +1,4 @@
-"""Factors of H, decision orders and centres: what lattice decoders share.
+"""Factors of H, orders of decision and centres: what lattice decoders share.
 
 In ``y = s * x`` a row of a `QuboBatch` is ``E = y^T H y + (c / s).y + k``, and all
 rows, whatever the granularity of their scale, share the factor of
@@ -17,9 +17,9 @@ The j-th term of that square holds ``y[0] .. y[j]`` alone, which is what decoder
 
 *Damping is free on two values.* For ``p = 1/2`` the added term is ``d |s|^2 / 4`` at
 every binary state: no energy changes by it, and no answer is lost. So any QUBO can be
-decoded, an indefinite one with d beyond its lowest eigenvalue, and a generous d is a
-gain: the real minimisers that stand for undecided variables in the costs of a path
-then stay near the box.
+decoded, an indefinite one with a d that outweighs its lowest eigenvalue, and a generous
+d is a gain: the real minimisers that stand for undecided variables in the costs of a
+path then stay near the box.
 
 *Pins.* With Z the rows of ``F^-T`` that belong to the pinned variables,
 ``Z F^T y = y_pinned``: in these coordinates a pin is a linear equation, and the real
@@ -47,14 +47,17 @@ from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 
 ORDERS = ("natural", "activation", "min-pivot", "v-blast")
-# A first guess at a damping that none was given for, relative to the norm of H.
+# Least damping that is tried where the given one is too little, relative to the norm of
+# H.
 LEAST_DAMPING = 1e-6
-# Where H is indefinite: damping over its lowest eigenvalue. Just beyond it the last
-# variables are undetermined; measured at random QUBOs, 1.2 to 1.5 is best.
+# Where H is indefinite: damping as a multiple of minus its lowest eigenvalue. Just
+# above 1 the last variables are undetermined; measured on random QUBOs, 1.2 to 1.5 is
+# best.
 BEYOND = 1.3
-# Up to this size all eigenvalues are found; beyond, the lowest by Lanczos' method.
+# Up to this size the lowest eigenvalue is found by dense algebra, beyond by Lanczos'
+# method.
 DENSE = 1000
-# Beyond it, sums of squares leave the range of float64.
+# Squares of larger entries of H add up to more than float64 holds.
 LARGEST = 1e150
 # Rows of a matrix updated together, which bounds the memory of the update.
 STRIPE = 512
@@ -67,11 +70,11 @@ class Factor:
     Attributes
     ----------
     order : [n]
-        The variable decided first, second, …
+        The variables in the order of decision.
     upper, lower : float64 [n, n]
         F and F^T, both C-contiguous.
     damping
-        What was added to the diagonal.
+        What was added to the diagonal of H.
     """
 
     order: NDArray[np.intp]
@@ -90,10 +93,10 @@ class Factor:
         return np.ascontiguousarray(values[:, self.order])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """The inverse of `in_order`."""
-        out = np.empty_like(values)
-        out[:, self.order] = values
-        return out
+        """Columns of `values` [R, n], which are in the order of decision, as in H."""
+        restored = np.empty_like(values)
+        restored[:, self.order] = values
+        return restored
 
 
 def factorise(
@@ -102,9 +105,9 @@ def factorise(
     damping: float = 0.0,
     units: Float | None = None,
 ) -> Factor:
-    """Factor of H [n, n] plus `damping` times its mean absolute diagonal.
+    """Factor H [n, n] with `damping` times its mean absolute diagonal added to it.
 
-    More is added where that is not positive definite.
+    More is added where the sum is not positive definite.
 
     Parameters
     ----------
@@ -112,11 +115,11 @@ def factorise(
         ``"natural"``; ``"activation"``: descending diagonal, as GPTQ's act-order;
         ``"min-pivot"``: the least pivot is decided last, the least of the rest before
         it, … (sorted QR, Wübben et al. 2001); ``"v-blast"``: the best determined
-        variable first, given that the best of the rest, … (Wolniansky et al. 1998).
-        The last two take the time of one and of three further factorisations.
+        variable first, then the best determined given that one, … (Wolniansky et al.
+        1998). The last two take the time of one and of three further factorisations.
     units : [n], optional
-        Units in which variables are measured when the order is chosen: another order,
-        as good, where these are nearly one.
+        Units in which variables are measured when the order is chosen. Units that are
+        nearly 1 give another order that is as good.
 
     Raises
     ------
@@ -126,21 +129,21 @@ def factorise(
     if max(float(H.max(initial=0)), -float(H.min(initial=0))) > LARGEST:
         raise InputError(f"H must lie within {LARGEST:g} in size to be factorised")
     added = damping * float(np.abs(H.diagonal()).mean(dtype=np.float64))
-    factor = _try(H, order, added, units)
+    factor = _try_factor(H, order, added, units)
     if factor is None:
         added = max(added, _least_damping(H))
-        while (factor := _try(H, order, added, units)) is None:
+        while (factor := _try_factor(H, order, added, units)) is None:
             added *= 2.0
     return factor
 
 
-def _try(
+def _try_factor(
     H: NDArray[np.floating[Any]], order: str, added: float, units: Float | None
 ) -> Factor | None:
-    """The factor, or None where it does not exist."""
+    """The factor with `added` on the diagonal; None where H is then indefinite."""
     damped = H.astype(np.float64)
     damped[np.diag_indices(len(H))] += added
-    decisions = _decisions(
+    decisions = _decision_order(
         damped if units is None else damped * units[:, None] * units, order
     )
     if decisions is None:
@@ -155,8 +158,8 @@ def _try(
     return Factor(decisions, upper, np.ascontiguousarray(upper.T), added)
 
 
-def _decisions(damped: Float, order: str) -> NDArray[np.intp] | None:
-    """The order of decision, or None where it does not exist."""
+def _decision_order(damped: Float, order: str) -> NDArray[np.intp] | None:
+    """The order of decision; None where `damped` is not positive definite."""
     if order == "natural":
         return np.arange(len(damped))
     if order == "activation":
@@ -172,9 +175,9 @@ def _decisions(damped: Float, order: str) -> NDArray[np.intp] | None:
 
 
 def least_pivots(A: Float) -> NDArray[np.intp] | None:
-    """Order of elimination of A [n, n], always the least pivot next.
+    """Order of elimination of A [n, n] that always takes the least pivot next.
 
-    Blocked as LAPACK's dpstrf, which takes the greatest. None where a pivot is not
+    Blocked like LAPACK's dpstrf, which takes the greatest. None where a pivot is not
     positive. Only the upper triangle is read; A is overwritten.
     """
     n = len(A)
@@ -192,7 +195,7 @@ def least_pivots(A: Float) -> NDArray[np.intp] | None:
 
 
 def _least_damping(H: NDArray[np.floating[Any]]) -> float:
-    """What should make H positive definite."""
+    """Damping that should make H positive definite."""
     norm = float(scipy.linalg.norm(H))
     if norm == 0:
         return 1.0
@@ -208,14 +211,16 @@ def _least_damping(H: NDArray[np.floating[Any]]) -> float:
 
 @dataclass(frozen=True, eq=False)
 class Targets:
-    """Rows of a batch as decoders see them; [R, n], in the order of decision.
+    """Rows of a batch in the coordinates of a factor.
+
+    Arrays are [R, n], in the order of decision.
 
     Attributes
     ----------
     factor
-        Whose coordinates these are.
+        The factor of H.
     v, scale : float64
-        See the top of this module.
+        v and s of this module's docstring.
     low, high : int16
         Range of each variable; equal where it is pinned.
     """
@@ -227,7 +232,7 @@ class Targets:
     high: NDArray[np.int16]
 
     def take(self, rows: slice) -> Targets:
-        """Those of some rows."""
+        """Targets of the given rows."""
         return Targets(
             self.factor,
             self.v[rows],
@@ -242,14 +247,14 @@ class Targets:
         rng: NDArray[np.uint64] | None = None,
         threads: int = 1,
     ) -> NDArray[np.int16]:
-        """States [R, n] by Babai's rule or, with an inverse temperature, by Klein's.
+        """States [R, n] by Babai's rule or, with finite `beta`, by Klein's.
 
         Parameters
         ----------
         beta : float64 [R]
-            Default: infinite.
+            Inverse temperatures; default: infinite.
         rng : uint64 [R]
-            A random stream per row, which moves on.
+            A random stream per row, which is advanced.
         """
         rows = len(self.v)
         states = np.empty(self.low.shape, np.int16)
@@ -257,7 +262,10 @@ class Targets:
             decode.nearest_plane,
             (self.factor.upper,),
             (
-                *(self.v, self.scale, self.low, self.high),
+                self.v,
+                self.scale,
+                self.low,
+                self.high,
                 np.full(rows, np.inf) if beta is None else beta,
                 np.zeros(rows, np.uint64) if rng is None else rng,
                 states,
@@ -267,7 +275,7 @@ class Targets:
         return self.factor.restore(states)
 
     def k_best(self, paths: int, threads: int = 1) -> States:
-        """The best states [R, n] that a search with so many paths finds."""
+        """The best states [R, n] that a breadth-first search of `paths` paths finds."""
         states = np.empty(self.low.shape, np.uint8)
         over_rows(
             decode.k_best,
@@ -279,7 +287,7 @@ class Targets:
 
 
 def binary_targets(qubo: QuboBatch, factor: Factor, threads: int = 1) -> Targets:
-    """Targets for states of 0 and 1, with every pin."""
+    """Targets for states of 0 and 1, with pinned variables at their values."""
     low = np.zeros((qubo.rows, qubo.n), np.int16)
     high = np.ones_like(low)
     if qubo.fixed is not None:
@@ -288,18 +296,18 @@ def binary_targets(qubo: QuboBatch, factor: Factor, threads: int = 1) -> Targets
     targets = _targets(qubo, factor, low, high, np.full((1, 1), 0.5), threads)
     pinned = targets.low == targets.high
     for r in np.flatnonzero(pinned.any(axis=1) & ~pinned.all(axis=1)):
-        at = pinned[r]
-        Z = factor.inverse_rows[at]
-        value = targets.scale[r, at] * targets.low[r, at]
+        mask = pinned[r]
+        Z = factor.inverse_rows[mask]
+        value = targets.scale[r, mask] * targets.low[r, mask]
         force = np.linalg.solve(Z @ Z.T, value - Z @ targets.v[r])
         targets.v[r] += force @ Z
     return targets
 
 
 def level_targets(qubo: QuboBatch, factor: Factor, threads: int = 1) -> Targets:
-    """Targets for whole numbers within `QuboBatch.levels`, pins left out.
+    """Targets for whole numbers within `QuboBatch.levels`, ignoring pins.
 
-    On more than two values damping is not free: it pulls towards the prior here.
+    On more than two values damping is not free: here it pulls towards the prior.
     """
     assert qubo.levels is not None
     low, high = qubo.levels.astype(np.int16)
@@ -317,8 +325,12 @@ def _targets(
     scale = qubo.full_scale()
     b = factor.in_order(factor.damping * scale * centre - qubo.linear / (2.0 * scale))
     v = np.empty_like(b)
-    # Not by LAPACK: there a row's last bits depend on how many are solved with it.
+    # Not by LAPACK, where a row's last bits depend on how many rows are solved with it.
     over_rows(decode.solve_upper, (factor.lower,), (b, v), threads)
     return Targets(
-        factor, v, *(factor.in_order(values) for values in (scale, low, high))
+        factor=factor,
+        v=v,
+        scale=factor.in_order(scale),
+        low=factor.in_order(low),
+        high=factor.in_order(high),
     )

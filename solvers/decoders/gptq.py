@@ -1,4 +1,4 @@
-"""GPTQ on the whole grid, the reference that leaves the two nearest points."""
+"""GPTQ on the whole grid: the reference not held to the two nearest points."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ from solvers.qubo import QuboBatch
 class Gptq(OnePass):
     """Round each weight to the grid and correct the undecided ones for its error.
 
-    Its states are any whole grid steps within the batch's `levels`, saturated weights
-    included, whose targets are the real ones; so it is out of the set of the others.
+    Its states are any whole grid steps within the batch's `levels`, so it is out of the
+    set that the other solvers search. Saturated weights are rounded like the others,
+    with their real targets.
     """
 
     name: ClassVar[str] = "gptq"
@@ -36,7 +37,7 @@ class Gptq(OnePass):
     damping: float = 0.01
 
     def supports(self, qubo: QuboBatch) -> str | None:
-        """Rounding problems alone have levels."""
+        """Only rounding problems, since others have no levels."""
         if qubo.levels is None:
             return "the batch has no levels: it is not a rounding problem"
         if np.abs(qubo.levels).max(initial=0) > np.iinfo(np.int16).max:
@@ -44,9 +45,9 @@ class Gptq(OnePass):
         return None
 
     def targets(self, task: Task, factor: Factor) -> Targets:
-        """With the whole grid as range."""
+        """The batch's rows in the coordinates of `factor`, free on the whole grid."""
         return level_targets(task.qubo, factor, task.budget.threads)
 
     def decode(self, task: Task, targets: Targets) -> NDArray[Any]:
-        """One pass over the variables."""
+        """States by one pass over the variables."""
         return targets.nearest_planes(threads=task.budget.threads)

@@ -11,7 +11,7 @@ from solvers.base import Task
 from solvers.decoders.decoder import OnePass
 from solvers.decoders.factor import Targets
 
-# More paths than memory holds.
+# Most paths that may be asked for: more than memory holds.
 MOST = 2**20
 
 
@@ -19,9 +19,9 @@ MOST = 2**20
 class KBest(OnePass):
     """Decide variable after variable, keeping the best partial states of each row.
 
-    A partial state, or path, costs what it would with the real minimiser for all that
-    is undecided. Every path goes on with 0 and with 1, and the cheapest survive. With
-    2^n paths the answer is exact, with one it is Babai's.
+    The cost of a partial state, or path, is its energy with all undecided variables at
+    their real minimiser. Every path goes on with 0 and with 1, and the cheapest
+    survive. With 2^n paths the answer is exact, with one it is Babai's.
 
     Parameters
     ----------
@@ -45,10 +45,10 @@ class KBest(OnePass):
         self.require(1 <= self.paths <= MOST, f"paths must be 1 to {MOST}")
 
     def work(self, task: Task) -> float:
-        """Nanoseconds to decode a row, roughly."""
+        """Approximate time to decode one row, in nanoseconds."""
         n = task.qubo.n
         return 0.5 * n**2 + 40.0 * n * task.budget.cap(self.paths)
 
     def decode(self, task: Task, targets: Targets) -> NDArray[Any]:
-        """One pass over the variables with all the paths."""
+        """States by one pass over the variables, with all paths at once."""
         return targets.k_best(task.budget.cap(self.paths), task.budget.threads)

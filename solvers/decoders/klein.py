@@ -19,15 +19,16 @@ UNIT = 0.03
 
 @dataclass(frozen=True, kw_only=True)
 class Klein(Decoder):
-    """Babai's point and samples that round at random, the nearer value likelier.
+    """Babai's point, and samples that round at random with the nearer value likelier.
 
     Parameters
     ----------
     samples
         States per row, the first of them Babai's; a budget's ``sweeps`` caps it.
     temperature
-        A value costs what it adds to the energy; its probability is proportional to
-        ``exp(-cost / temperature)``. 0: found from the factor, per row.
+        In units of energy. The probability of a value is proportional to
+        ``exp(-cost / temperature)``, where cost is what the value adds to the energy.
+        0: found from the factor, per row.
     """
 
     name: ClassVar[str] = "klein"
@@ -46,7 +47,7 @@ class Klein(Decoder):
         self.require(0 <= self.temperature < math.inf, "temperature must be at least 0")
 
     def search(self, task: Task) -> States:
-        """The best of the samples."""
+        """Draw samples and return the best of each row."""
         qubo = task.qubo
         if qubo.n == 0 or (targets := self.prepare(task)) is None:
             return task.start
@@ -62,9 +63,9 @@ class Klein(Decoder):
         best, energies = task.start, qubo.energies(task.start, threads)
         for _ in range(task.budget.cap(self.samples)):
             states = targets.nearest_planes(beta, rng, threads).astype(np.uint8)
-            found = qubo.energies(states, threads)
-            best = np.where((found < energies)[:, None], states, best)
-            energies = np.minimum(found, energies)
+            sample_energies = qubo.energies(states, threads)
+            best = np.where((sample_energies < energies)[:, None], states, best)
+            energies = np.minimum(sample_energies, energies)
             if not task.monitor.report(energies):
                 break
             beta = 1.0 / temperature

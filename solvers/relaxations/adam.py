@@ -20,13 +20,14 @@ Float32 = NDArray[np.float32]
 
 # The rectified sigmoid's stretch (Louizos et al. 2018, as in AdaRound's eq. 23).
 ZETA, GAMMA = 1.1, -0.1
-# How far inside [0, 1] a relaxed state starts. On the border itself the derivative of
-# the rectified sigmoid is 0 or not as rounding has it, and with 0 a weight on the grid
-# could never move; the plain sigmoid reaches the border only at infinity.
+# How far inside [0, 1] a relaxed state starts, for the rectified sigmoid and the plain
+# one. On the border itself rounding decides whether the derivative of the rectified one
+# is 0, and with 0 a weight on the grid could never move; the plain sigmoid reaches the
+# border only at infinity.
 MARGIN = {True: 1e-6, False: 1e-2}
 # A free variable is soft while its relaxed state is further than this from 0 and 1.
 SOFT = 0.01
-# More soft variables than this share make the final rounding a rounding to nearest.
+# Beyond this share of soft variables, the final rounding is in effect to nearest.
 TOO_SOFT = 0.01
 # Where a schedule is shortened, its rate grows up to this over the root of the steps:
 # measured at 100, 1000 and 10 000 steps, where the best rates were 1, 0.3 and 0.1.
@@ -37,24 +38,24 @@ POINTS = 10
 
 @dataclass(frozen=True, kw_only=True)
 class Relaxation:
-    """How V descends on ``E(h(V)) + weight * f_reg(h(V))``, by Adam.
+    """Settings of a descent of V on ``E(h(V)) + weight * f_reg(h(V))`` by Adam.
 
     ``f_reg = sum(1 - |2 h - 1|**beta)``, eq. (24) of Nagel et al. 2020.
 
     Attributes
     ----------
     steps, rate
-        Of Adam. Where a budget allows fewer steps, the rate grows so that V can travel
-        as far (see `FASTEST`).
+        Number of steps and rate of Adam. Where a budget allows fewer steps, the rate
+        grows so that V can travel as far (see `FASTEST`).
     rectified
         Whether h is the rectified sigmoid, eq. (23).
     weight : float64 [R]
-        Of f_reg, per row; 0: none.
+        Weight of f_reg for each row; 0: none.
     beta_start, beta_end, cosine, warm_up
-        beta falls from the start to the end, by a half cosine or a line, after the
-        share `warm_up` of the steps, during which f_reg is off.
+        f_reg is off during the share `warm_up` of the steps. After it, beta falls from
+        `beta_start` to `beta_end`, along a half cosine or a straight line.
     hot, cold
-        The sigmoid's temperature, which falls geometrically.
+        The sigmoid's temperature at the start and at the end; it falls geometrically.
     """
 
     steps: int
@@ -70,22 +71,22 @@ class Relaxation:
 
     @property
     def low(self) -> float:
-        """Where h before the clip begins, as V goes to minus infinity."""
+        """Limit of h before the clip, as V goes to minus infinity."""
         return GAMMA if self.rectified else 0.0
 
     @property
     def span(self) -> float:
-        """By how much h before the clip rises from there."""
+        """Rise of h before the clip, from its lower to its upper limit."""
         return ZETA - GAMMA if self.rectified else 1.0
 
     def start(self, h: Float) -> Float:
-        """V with ``h(V) = h``, where h is not at the border: there just inside."""
+        """V with ``h(V) = h``, where h at the border is first moved just inside."""
         margin = MARGIN[self.rectified]
         sigma = (np.clip(h, margin, 1 - margin) - self.low) / self.span
         return np.asarray(self.hot * np.log(sigma / (1 - sigma)))
 
     def temperature(self, t: Float) -> Float:
-        """T at the share t of the schedule."""
+        """The sigmoid's temperature at the share t of the schedule."""
         return np.asarray(self.hot * (self.cold / self.hot) ** np.minimum(t, 1.0))
 
     def beta(self, t: Float) -> Float:
@@ -95,9 +96,9 @@ class Relaxation:
         return np.asarray(self.beta_end + (self.beta_start - self.beta_end) * left)
 
     def plan(self, t: Float, step: float, done: int) -> Float32:
-        """The kernel's plan [K, 6] for steps at the shares t [K], `step` apart.
+        """The kernel's plan [K, 6] for steps at the shares t [K] of the schedule.
 
-        `done` steps have been taken before.
+        The shares are `step` apart; `done` steps have been taken before.
         """
         plan = np.empty((len(t), 6), np.float32)
         rate = min(self.rate * self.steps * step, FASTEST * math.sqrt(step))
@@ -118,9 +119,9 @@ class Relaxation:
 
 
 def adam_corrections(number: NDArray[np.int_], rate: float | Float) -> Float:
-    """Rate and root [K, 2] of Adam's steps of these numbers, from 1.
+    """Rate and root [K, 2] of Adam's steps of the given numbers, counted from 1.
 
-    ``V -= rate * m / (root * sqrt(v) + eps)`` with the moments' start at zero made good
+    ``V -= rate * m / (root * sqrt(v) + eps)``, corrected for moments that start at zero
     (Kingma and Ba 2015).
     """
     rates, roots = rate / (1 - 0.9**number), 1 / np.sqrt(1 - 0.999**number)
@@ -129,18 +130,18 @@ def adam_corrections(number: NDArray[np.int_], rate: float | Float) -> Float:
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """A batch around a point p in float32, each row in units of its own.
+    """The energies of a batch about a point p in float32, in units of each row.
 
     With ``y = s (x - p)``, ``E(x) - E(p) = unit * (y^T H y + c.(x - p))``. The gradient
-    c at p is summed in float64, so that the large terms that cancel in it, on inputs
-    with a common mean nearly all there is, do so before they are rounded.
+    c at p is summed in float64, so that large terms cancel before they are rounded: on
+    inputs with a common mean they are nearly all there is.
 
     Attributes
     ----------
     H : float32 [n, width]
     s, c, p : float32 [R, width]
-        s and c are 0 where a variable is pinned: what those add is in c, since they
-        stay at p. Left in, they would drag the others with them.
+        s and c are 0 where a variable is pinned. Pinned variables stay at p, so what
+        they add is in c; left in, they would drag the others with them.
     """
 
     H: Float32
@@ -157,7 +158,7 @@ class Quadratic:
         free: NDArray[np.bool_],
         threads: int,
     ) -> Quadratic:
-        """Around p [R, n], in units [R] of energy; only `free` variables count."""
+        """The form about p [R, n], in units [R] of energy, for the `free` variables."""
         gradient, scale = np.empty_like(p), qubo.full_scale()
         over_rows(
             kernels.gradients, (qubo.H,), (scale, qubo.linear, p, gradient), threads
@@ -173,7 +174,7 @@ class Quadratic:
 
 
 def padded(values: NDArray[np.floating[Any]], fill: float = 0.0) -> Float32:
-    """float32 [R, width] of [R, n], columns padded to whole vectors with `fill`."""
+    """`values` [R, n] as float32 [R, width], padded to whole vectors with `fill`."""
     rows, n = values.shape
     out = aligned(rows, n + -n % kernels.LANES, np.dtype(np.float32), fill)
     out[:, :n] = values
@@ -181,21 +182,21 @@ def padded(values: NDArray[np.floating[Any]], fill: float = 0.0) -> Float32:
 
 
 def zeros_like(array: Float32) -> Float32:
-    """Zeros of the same shape, aligned."""
+    """Zeros of the shape of `array`, aligned to cache lines."""
     rows, width = array.shape
     return aligned(rows, width, array.dtype, 0.0)
 
 
 def origin(task: Task) -> Float:
-    """Where a relaxation starts [R, n]: the prior; given states count as much as it."""
+    """Start of a relaxation [R, n]: the prior, or its mean with given states."""
     return (task.qubo.prior + task.start) / 2 if task.warm else task.qubo.prior
 
 
 def typical_curvature(qubo: QuboBatch) -> Float:
     """Median of ``s**2 |H_jj|`` over a row's free variables [R], positive.
 
-    What moving one weight by a whole step costs, and so a unit for f_reg that suits any
-    problem. Where it is 0, the row's largest coefficient.
+    The cost of moving one weight by a whole step, and so a unit for f_reg that suits
+    any problem. Where it is 0, the row's largest coefficient.
     """
     cost = qubo.full_scale() ** 2 * np.abs(qubo.H.diagonal())
     free = qubo.free()
@@ -210,7 +211,7 @@ def typical_curvature(qubo: QuboBatch) -> Float:
 
 @dataclass(eq=False)
 class Held:
-    """The best states [R, n] that were reported, with their energies [R]."""
+    """The best states [R, n] reported so far, with their energies [R]."""
 
     task: Task
     states: States
@@ -218,13 +219,13 @@ class Held:
 
     @classmethod
     def start(cls, task: Task) -> Held:
-        """Hold the start."""
+        """Begin with the start of the task."""
         return cls(
             task, task.start, task.qubo.energies(task.start, task.budget.threads)
         )
 
     def report(self, states: States) -> bool:
-        """Hold what is better in `states`; whether the solver may go on."""
+        """Keep the better rows of `states`; return whether the solver may go on."""
         energies = self.task.qubo.energies(states, self.task.budget.threads)
         better = energies < self.energies
         self.states = np.where(better[:, None], states, self.states)
@@ -232,25 +233,25 @@ class Held:
         return self.task.monitor.report(self.energies)
 
 
-def relax(task: Task, how: Relaxation, unit: Float) -> States:
-    """Descend on the quadratic form; the best of the roundings ``h >= 0.5`` seen.
+def relax(task: Task, relaxation: Relaxation, unit: Float) -> States:
+    """Descend on the quadratic form; return the best rounding ``h >= 0.5`` seen.
 
-    ``how.weight`` is in units [R] of energy.
+    ``relaxation.weight`` is in units `unit` [R] of energy.
     """
     qubo, threads = task.qubo, task.budget.threads
     point, free = origin(task), qubo.free()
     form = Quadratic.at(qubo, point, unit, free, threads)
-    V = padded(how.start(point))
+    V = padded(relaxation.start(point))
     m, v, h, slope, y, g = (zeros_like(V) for _ in range(6))
-    held, journal = Held.start(task), Journal(task, how, unit)
-    schedule = Schedule(task.monitor, task.budget.cap(how.steps))
+    weight = relaxation.weight.astype(np.float32)
+    held, journal = Held.start(task), Journal(task, relaxation, unit)
+    schedule = Schedule(task.monitor, task.budget.cap(relaxation.steps))
     while (chunk := schedule.next()) is not None:
-        plan = how.plan(*chunk, schedule.taken - len(chunk[0]))
+        plan = relaxation.plan(*chunk, schedule.taken - len(chunk[0]))
         over_rows(
             kernels.relax,
-            (form.H, np.float32(how.low), np.float32(how.span), plan),
-            (V, m, v, h, slope, y, g, form.s, form.c, form.p)
-            + (how.weight.astype(np.float32),),
+            (form.H, np.float32(relaxation.low), np.float32(relaxation.span), plan),
+            (V, m, v, h, slope, y, g, form.s, form.c, form.p, weight),
             threads,
         )
         if journal.due(schedule.position):
@@ -263,14 +264,14 @@ def relax(task: Task, how: Relaxation, unit: Float) -> States:
 
 
 def relaxed_energies(qubo: QuboBatch, h: Float) -> Float:
-    """Energies [R] of points h [R, n] between the states."""
+    """Energies [R] of relaxed states h [R, n]."""
     y = qubo.scale * h
     quadratic = ((y @ qubo.H.astype(np.float64, copy=False)) * y).sum(axis=1)
     return np.asarray(quadratic + (qubo.linear * h).sum(axis=1) + qubo.offset)
 
 
 class Journal:
-    """What a relaxation leaves in ``task.info``.
+    """Record of a relaxation in ``task.info``.
 
     ``loss``: at about ten points of the schedule the step, the reconstruction error
     summed over the rows and the regularisation, both in units of energy. ``steps``,
@@ -278,23 +279,23 @@ class Journal:
     a ``warning`` where that is not small.
     """
 
-    def __init__(self, task: Task, how: Relaxation, unit: Float) -> None:
-        self._info, self._how, self._unit = task.info, how, unit
+    def __init__(self, task: Task, relaxation: Relaxation, unit: Float) -> None:
+        self._info, self._relaxation, self._unit = task.info, relaxation, unit
         self._info["loss"] = []
 
     def due(self, position: float) -> bool:
-        """Whether a further tenth of the schedule is done."""
+        """Whether another tenth of the schedule is done."""
         return position * POINTS + 1e-6 >= len(self._info["loss"]) + 1
 
     def note(self, schedule: Schedule, h: Float, loss: float) -> None:
-        """Add a point, at relaxed states [R, n]."""
-        weighted = self._how.regularisation(h, schedule.position) * self._unit
+        """Add a point of the loss curve, at relaxed states h [R, n]."""
+        weighted = self._relaxation.regularisation(h, schedule.position) * self._unit
         self._info["loss"].append((schedule.taken, loss, float(weighted.sum())))
 
     def close(
         self, h: NDArray[Any], free: NDArray[np.bool_], schedule: Schedule
     ) -> None:
-        """Say how hard the relaxed states [R, n] are in the end."""
+        """Record how near to 0 and 1 the final relaxed states h [R, n] are."""
         soft = np.minimum(h, 1 - h)[free] > SOFT
         share = float(soft.mean()) if soft.size else 0.0
         self._info |= {"steps": schedule.taken, "soft_fraction": share}

@@ -17,7 +17,7 @@ from solvers.relaxations.on_layer import (
     relax_on_device,
 )
 
-# What the paper leaves open (schedule, weight, warm-up) is AIMET's choice, by the same
+# What the paper leaves open (schedule, weight, warm-up) follows AIMET, by the same
 # authors. AIMET takes 15 000 steps below 8 bits.
 PAPER: dict[str, Any] = {
     "steps": 10_000,
@@ -42,11 +42,11 @@ class AdaRound(Solver):
 
     Given the layer's data, the loss is ``||f_a(W x) - f_a(W_rounded x_hat)||^2`` on
     minibatches of calibration images, summed over channels and averaged over images and
-    positions, plus ``regularisation * sum(1 - |2h - 1|^beta)``, by Adam. Without them
-    it is the quadratic form, in the same units, which is the same loss without
-    activation and with all images in every step. ``info["objective"]`` says which. A
-    sweep of the budget is a step; a budget too small for all steps shortens the
-    schedule.
+    positions, plus ``regularisation * sum(1 - |2h - 1|^beta)``, minimised by Adam.
+    Without data it is the quadratic form, in the same units, which is the same loss
+    without activation and with all images in every step. ``info["objective"]`` says
+    which. A sweep of the budget is a step; a budget too small for all steps shortens
+    the schedule.
 
     With data, torch computes with as many threads as it is set to, whatever the budget
     says: the split of its sums among threads would change the answer.
@@ -61,20 +61,20 @@ class AdaRound(Solver):
         by a half cosine after a fifth of the steps. ``"aimet"``: 15 000 steps.
         ``"brecq"``: 20 000 steps, beta along a line.
     steps, rate, batch
-        Of Adam, and images of a step; 0: the preset's.
+        Number of steps and rate of Adam, and images per step; 0: the preset's.
     regularisation
         Weight of f_reg, in units of energy; -1: the preset's.
     beta_start, beta_end
-        0: the preset's.
+        First and last exponent of f_reg; 0: the preset's.
     schedule
-        Of beta, ``"cosine"`` or ``"linear"``; empty: the preset's.
+        Course of beta, ``"cosine"`` or ``"linear"``; empty: the preset's.
     warm_up
         Share of the steps before f_reg sets in; -1: the preset's.
     activation
         Whether the activation after the layer is in the loss (eq. 25) or not (eq. 21).
     device
         Where the quadratic form is minimised, ``"cpu"`` or a device of torch such as
-        ``"cuda"``. Data are used where they lie.
+        ``"cuda"``. A layer's data are used on the device that holds them.
     """
 
     name: ClassVar[str] = "adaround"
@@ -119,26 +119,26 @@ class AdaRound(Solver):
         self.require(self.device != "", "device must be cpu or a device of torch")
 
     def settings(self) -> dict[str, Any]:
-        """The preset's settings under the options that are given."""
-        given = {name: getattr(self, name) for name in PAPER}
+        """The preset's settings, overridden by the options that are given."""
+        settings = {name: getattr(self, name) for name in PAPER}
         for name, value in PRESETS[self.preset].items():
             # The field's default stands for "as the preset says".
-            if given[name] == getattr(type(self), name):
-                given[name] = value
-        return given
+            if settings[name] == getattr(type(self), name):
+                settings[name] = value
+        return settings
 
     def search(self, task: Task) -> States:
-        """Relax from the prior."""
+        """Relax from the prior, and round."""
         chosen = self.settings()
         batch, schedule = chosen.pop("batch"), chosen.pop("schedule")
         unit = typical_curvature(task.qubo)
         weight = chosen.pop("regularisation") / (unit if task.data is None else unit**0)
-        how = Relaxation(**chosen, weight=weight, cosine=schedule == "cosine")
+        relaxation = Relaxation(**chosen, weight=weight, cosine=schedule == "cosine")
         if task.data is not None:
             task.info["objective"] = EQ_25
             loss = LayerLoss(task.data, task.qubo, task.seed, batch, self.activation)
-            return relax_layer(task, how, loss)
+            return relax_layer(task, relaxation, loss)
         task.info["objective"] = QUADRATIC
         if self.device == "cpu":
-            return relax(task, how, unit)
-        return relax_on_device(task, how, unit, self.device)
+            return relax(task, relaxation, unit)
+        return relax_on_device(task, relaxation, unit, self.device)

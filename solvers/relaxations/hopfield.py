@@ -1,4 +1,4 @@
-"""A Hopfield network: sigmoids in the place of bits, sharpened while they settle."""
+"""A Hopfield network: sigmoids in place of bits, sharpened while they settle."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Hopfield(Solver):
     """Descend on the quadratic form of relaxed states h(V), and round h at 0.5.
 
     The three forms are those of Table 3 of the AdaRound paper, minimised by Adam with
-    gradients of closed form, for all rows at once. Nothing is random: the seed changes
+    gradients in closed form, for all rows at once. Nothing is random: the seed changes
     nothing. A sweep of the budget is a step; a budget too small for all steps shortens
     the schedule, so that states are hard in the end.
 
@@ -35,16 +35,16 @@ class Hopfield(Solver):
         while beta falls. ``"rectified+reg"``: the same with AdaRound's rectified
         sigmoid, which reaches them.
     steps, rate
-        Of Adam.
+        Number of steps and rate of Adam.
     regularisation
         Weight of f_reg per row, in units of the median of ``s^2 H_jj`` over the free
         variables: what moving one weight by a step costs.
     beta_start, beta_end
-        Of f_reg; falling by a half cosine.
+        First and last exponent of f_reg; it falls along a half cosine.
     warm_up
         Share of the steps before f_reg sets in.
     hot, cold
-        T at the start and at the end of ``"sigmoid"``; falling geometrically.
+        T at the start and at the end of ``"sigmoid"``; it falls geometrically.
     device
         ``"cpu"``, or a device of torch such as ``"cuda"``.
     """
@@ -90,10 +90,10 @@ class Hopfield(Solver):
         self.require(self.device != "", "device must be cpu or a device of torch")
 
     def search(self, task: Task) -> States:
-        """Relax from the prior."""
+        """Relax from the prior, and round."""
         classical = self.form == "sigmoid"
         unit = typical_curvature(task.qubo)
-        how = Relaxation(
+        relaxation = Relaxation(
             steps=self.steps,
             rate=self.rate,
             rectified=self.form == "rectified+reg",
@@ -105,7 +105,7 @@ class Hopfield(Solver):
             cold=self.cold if classical else 1.0,
         )
         if self.device == "cpu":
-            return relax(task, how, unit)
+            return relax(task, relaxation, unit)
         from solvers.relaxations.on_layer import relax_on_device
 
-        return relax_on_device(task, how, unit, self.device)
+        return relax_on_device(task, relaxation, unit, self.device)

@@ -1,4 +1,4 @@
-"""Relaxations on what torch differentiates: AdaRound's eq. (25), and other devices."""
+"""Relaxations in torch: AdaRound's eq. (25), and other devices than the CPU."""
 
 from __future__ import annotations
 
@@ -25,20 +25,20 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-# What ``info["objective"]`` says.
+# Values of ``info["objective"]``.
 EQ_25, QUADRATIC = "eq. 25", "quadratic form: no layer data given"
 
-# Errors [R] of points [R, n], and their gradient [R, n].
+# Takes points [R, n]; returns their errors [R] and the gradient [R, n].
 Objective = Callable[["Tensor"], tuple["Tensor", "Tensor"]]
 
 
 def find_device(name: str) -> torch.device:
-    """The torch device of that name.
+    """The torch device with the given name.
 
     Raises
     ------
     InputError
-        If it does not exist here.
+        The device is not available on this machine.
     """
     import torch
 
@@ -60,8 +60,8 @@ class LayerLoss:
     over images and positions: the error of a row is in the units of its quadratic form,
     which it equals where there is no activation and all images are taken.
 
-    Every step draws ``batch`` images without replacement, all where there are no more.
-    They depend on the seed alone, so a row's do not depend on the other rows.
+    Every step draws `batch` images without replacement, or all if there are no more.
+    The draws depend on the seed alone, and so not on the other rows.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class LayerLoss:
         return errors.detach(), (gradient * self._scale).to(x.dtype)
 
     def judge(self, x: Tensor, images: int) -> Tensor:
-        """Error [R] of points [R, n] on the first images, always the same."""
+        """Error [R] of points [R, n] on the first `images` calibration images."""
         import torch
 
         with torch.no_grad():
@@ -96,15 +96,15 @@ class LayerLoss:
             return self.errors(self._floor + self._scale * x, chosen)
 
     def errors(self, rows: Tensor, images: Tensor) -> Tensor:
-        """Error [R] of the weights `rows` [R, n] on these images."""
+        """Error [R] of the weights `rows` [R, n] on the given images."""
         import torch
 
-        found = self._data.outputs(rows, images)
+        outputs = self._data.outputs(rows, images)
         with torch.no_grad():
-            wanted = self._data.targets(images)
+            targets = self._data.targets(images)
         if self._activation is not None:
-            found, wanted = self._activation(found), self._activation(wanted)
-        return (found - wanted).square().mean(dim=(0, 2))
+            outputs, targets = self._activation(outputs), self._activation(targets)
+        return (outputs - targets).square().mean(dim=(0, 2))
 
     def _draw(self) -> Tensor:
         import torch
@@ -134,35 +134,37 @@ def quadratic_loss(
     )
 
     def objective(x: Tensor) -> tuple[Tensor, Tensor]:
-        away = x - p
-        pull = (s * away) @ H * s
-        return base + ((pull + c) * away).sum(dim=1), 2 * pull + c
+        offset = x - p
+        pull = (s * offset) @ H * s
+        return base + ((pull + c) * offset).sum(dim=1), 2 * pull + c
 
     return objective
 
 
-def relax_on_device(task: Task, how: Relaxation, unit: Float, name: str) -> States:
-    """As `relaxation.relax`, on the torch device of that name."""
+def relax_on_device(
+    task: Task, relaxation: Relaxation, unit: Float, name: str
+) -> States:
+    """As `solvers.relaxations.adam.relax`, on the torch device called `name`."""
     device = find_device(name)
     qubo, point = task.qubo, origin(task)
     form = Quadratic.at(qubo, point, unit, qubo.free(), task.budget.threads)
     energies = relaxed_energies(qubo, point) / unit
     objective = quadratic_loss(form, energies, qubo.n, device)
     held = Held.start(task)
-    descend(task, how, unit, objective, device, held.report)
+    descend(task, relaxation, unit, objective, device, held.report)
     return held.states
 
 
-def relax_layer(task: Task, how: Relaxation, loss: LayerLoss) -> States:
-    """Relax on eq. (25); the rounding that the relaxation ends at.
+def relax_layer(task: Task, relaxation: Relaxation, loss: LayerLoss) -> States:
+    """Relax on eq. (25); return the rounding that the relaxation ends at.
 
-    Energies of roundings on the way are not reported: they are of another objective
+    Energies of roundings on the way are not reported: they belong to another objective
     than the one that is minimised, so the best of them would be no answer.
     """
     unknown = np.full(task.qubo.rows, np.inf)
     return descend(
         task,
-        how,
+        relaxation,
         np.ones(task.qubo.rows),
         loss,
         loss.device,
@@ -172,15 +174,15 @@ def relax_layer(task: Task, how: Relaxation, loss: LayerLoss) -> States:
 
 def descend(
     task: Task,
-    how: Relaxation,
+    relaxation: Relaxation,
     unit: Float,
     objective: Objective,
     device: torch.device,
     report: Callable[[States], bool],
 ) -> States:
-    """Descend by Adam on an objective in units [R]; the last rounding ``h >= 0.5``.
+    """Descend by Adam on an objective in units [R]; return the last ``h >= 0.5``.
 
-    The kernel of the same steps on the quadratic form is `kernels.relaxation.relax`.
+    `solvers.kernels.relaxation.relax` takes the same steps on the quadratic form.
     """
     import torch
 
@@ -189,20 +191,17 @@ def descend(
     def tensor(values: Float) -> Tensor:
         return torch.from_numpy(values).to(device, torch.float32)
 
-    V, p, weight = (
-        tensor(how.start(point)),
-        tensor(point),
-        tensor(how.weight)[:, None],
-    )
+    V, p = tensor(relaxation.start(point)), tensor(point)
+    weight = tensor(relaxation.weight)[:, None]
     free = torch.from_numpy(mask).to(device)
     m, v, h = torch.zeros_like(V), torch.zeros_like(V), p
-    journal = Journal(task, how, unit)
-    schedule = Schedule(task.monitor, task.budget.cap(how.steps))
+    journal = Journal(task, relaxation, unit)
+    schedule = Schedule(task.monitor, task.budget.cap(relaxation.steps))
     states = task.start
     while (chunk := schedule.next()) is not None:
-        plan = how.plan(*chunk, schedule.taken - len(chunk[0]))
+        plan = relaxation.plan(*chunk, schedule.taken - len(chunk[0]))
         for rate, root, beta, on, inverse, _ in plan.tolist():
-            h, slope = soften(V, how, inverse)
+            h, slope = soften(V, relaxation, inverse)
             errors, d = objective(torch.where(free, h, p))
             if on:
                 u = 2 * h - 1
@@ -215,7 +214,7 @@ def descend(
             soft = torch.where(free, h, p).double().cpu().numpy()
             loss = errors.double().cpu().numpy() * unit
             journal.note(schedule, soft, float(loss.sum()))
-        h = soften(V, how, float(plan[-1, 5]))[0]
+        h = soften(V, relaxation, float(plan[-1, 5]))[0]
         states = qubo.pin((V >= 0).to(torch.uint8).cpu().numpy())
         if not report(states):
             break
@@ -223,12 +222,12 @@ def descend(
     return states
 
 
-def soften(V: Tensor, how: Relaxation, inverse: float) -> tuple[Tensor, Tensor]:
+def soften(V: Tensor, relaxation: Relaxation, inverse: float) -> tuple[Tensor, Tensor]:
     """Relaxed states h(V) at the inverse temperature, and their derivatives."""
     import torch
 
     sigma = torch.sigmoid(V * inverse)
-    raw = how.span * sigma + how.low
+    raw = relaxation.span * sigma + relaxation.low
     h = raw.clamp(0, 1)
-    slope = how.span * inverse * sigma * (1 - sigma)
+    slope = relaxation.span * inverse * sigma * (1 - sigma)
     return h, torch.where(raw == h, slope, 0.0)

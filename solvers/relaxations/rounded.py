@@ -24,7 +24,8 @@ from solvers.relaxations.adam import (
 from solvers.relaxations.on_layer import EQ_25, QUADRATIC, LayerLoss
 from solvers.threads import over_rows
 
-# With data, roundings are compared every so many steps, on so many minibatches.
+# With a layer's data, roundings are compared every `JUDGED_EVERY` steps, on
+# `JUDGED_BATCHES` minibatches.
 JUDGED_EVERY, JUDGED_BATCHES = 10, 4
 
 
@@ -36,7 +37,7 @@ class RoundedDescent:
     ----------
     task
     steps, rate
-        The rate falls linearly to 0.
+        Number of steps, and the rate of the first; it falls linearly to 0.
     lowest, highest : float64 [R, n]
         Limits of z.
     by_sign
@@ -51,7 +52,7 @@ class RoundedDescent:
     by_sign: bool = False
 
     def on_quadratic_form(self) -> NDArray[Any]:
-        """The best rounding int16 [R, n] of all steps, and no worse than the start."""
+        """The best rounding int16 [R, n] of all steps, or the start if it is best."""
         task, qubo, threads = self.task, self.task.qubo, self.task.budget.threads
         point = origin(task)
         free = np.ones(point.shape, bool)
@@ -59,27 +60,45 @@ class RoundedDescent:
         z = padded(point)
         m, v, y, g = (zeros_like(z) for _ in range(4))
         best, excess = z.copy(), np.full(qubo.rows, np.inf, np.float32)
-        limits = padded(self.lowest), padded(self.highest)
-        held, energies = task.start.astype(np.int16), qubo.energies(task.start, threads)
+        lowest, highest = padded(self.lowest), padded(self.highest)
+        best_states, energies = (
+            task.start.astype(np.int16),
+            qubo.energies(task.start, threads),
+        )
         schedule = Schedule(task.monitor, task.budget.cap(self.steps))
         while (chunk := schedule.next()) is not None:
             over_rows(
                 kernels.descend_rounded,
                 (form.H, self.by_sign, self._plan(*chunk, schedule.taken)),
-                (z, m, v, y, g, form.s, form.c, form.p, *limits, best, excess),
+                (
+                    z,
+                    m,
+                    v,
+                    y,
+                    g,
+                    form.s,
+                    form.c,
+                    form.p,
+                    lowest,
+                    highest,
+                    best,
+                    excess,
+                ),
                 threads,
             )
             x = np.floor(best[:, : qubo.n] + np.float32(0.5)).astype(np.int16)
-            found = qubo.energies(x, threads)
-            held = np.where((found < energies)[:, None], x, held)
-            energies = np.minimum(found, energies)
+            rounding_energies = qubo.energies(x, threads)
+            best_states = np.where(
+                (rounding_energies < energies)[:, None], x, best_states
+            )
+            energies = np.minimum(rounding_energies, energies)
             if not task.monitor.report(energies):
                 break
         task.info.update(objective=QUADRATIC, steps=schedule.taken)
-        return held
+        return best_states
 
     def on_layer(self, loss: LayerLoss) -> NDArray[Any]:
-        """The rounding int16 [R, n] of least error per row, on some images."""
+        """The rounding int16 [R, n] of least error per row on a fixed set of images."""
         import torch
 
         task = self.task
@@ -118,7 +137,7 @@ class RoundedDescent:
         return best.to(torch.int16).cpu().numpy()
 
     def _plan(self, positions: Float, step: float, taken: int) -> Float32:
-        """Rate and root [K, 2] of the steps at these positions, the last `taken`."""
+        """Rate and root [K, 2] of the steps at these positions, up to step `taken`."""
         number = taken - len(positions) + 1 + np.arange(len(positions))
         rates = self.rate * (1 - positions) * self.steps * step
         if self.by_sign:

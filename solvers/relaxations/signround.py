@@ -26,17 +26,18 @@ class SignRound(Solver):
 
     Given the layer's data, the error is eq. (25) on minibatches, as in
     `solvers.relaxations.adaround`, and roundings are compared on some of the images,
-    always the same; else it is the quadratic form. A sweep of the budget is a step;
-    with fewer the rate falls faster.
+    always the same; without data it is the quadratic form. A sweep of the budget is a
+    step; with fewer steps the rate falls faster.
 
     Parameters
     ----------
     steps
         200 in the paper.
     rate
-        At the start; 0: 1/steps, the paper's, with which V can cross half its range.
+        Rate of the first step; 0: the paper's 1/steps, with which V can cross half its
+        range.
     batch
-        Images of a step.
+        Images per step.
     activation
         Whether the activation after the layer is in the loss.
     """
@@ -67,10 +68,10 @@ class SignRound(Solver):
         lowest = np.where(free, np.maximum(point - 0.501, -0.499), point)
         highest = np.where(free, np.minimum(point + 0.5, 1.499), point)
         rate = self.rate or 1 / self.steps
-        signs = RoundedDescent(task, self.steps, rate, lowest, highest, by_sign=True)
+        descent = RoundedDescent(task, self.steps, rate, lowest, highest, by_sign=True)
         if task.data is None:
-            states = signs.on_quadratic_form()
+            states = descent.on_quadratic_form()
         else:
             loss = LayerLoss(task.data, qubo, task.seed, self.batch, self.activation)
-            states = signs.on_layer(loss)
+            states = descent.on_layer(loss)
         return states.astype(np.uint8)

@@ -27,17 +27,17 @@ class Ste(Solver):
 
     Given the layer's data, the error is eq. (25) on minibatches, without f_reg, as in
     `solvers.relaxations.adaround`, and roundings are compared on some of the images,
-    always the same; else it is the quadratic form. A sweep of the budget is a step;
-    with fewer the rate falls faster.
+    always the same; without data it is the quadratic form. A sweep of the budget is a
+    step; with fewer steps the rate falls faster.
 
     Parameters
     ----------
     steps
-        Of Adam.
+        Number of steps of Adam.
     rate
-        At the start, in grid steps.
+        Rate of the first step, in grid steps.
     batch
-        Images of a step.
+        Images per step.
     activation
         Whether the activation after the layer is in the loss.
     """
@@ -64,7 +64,7 @@ class Ste(Solver):
         self.require(self.batch >= 1, "batch must be at least 1")
 
     def supports(self, qubo: QuboBatch) -> str | None:
-        """Batches whose variables stand on a grid."""
+        """Only batches whose variables stand on a grid."""
         if qubo.levels is None:
             return "the batch has no grid: variables of 0 and 1 have no other levels"
         return None
@@ -74,8 +74,8 @@ class Ste(Solver):
         levels = task.qubo.levels
         assert levels is not None
         lowest, highest = levels.astype(np.float64)
-        through = RoundedDescent(task, self.steps, self.rate, lowest, highest)
+        descent = RoundedDescent(task, self.steps, self.rate, lowest, highest)
         if task.data is None:
-            return through.on_quadratic_form()
+            return descent.on_quadratic_form()
         loss = LayerLoss(task.data, task.qubo, task.seed, self.batch, self.activation)
-        return through.on_layer(loss)
+        return descent.on_layer(loss)

@@ -23,8 +23,13 @@ if TYPE_CHECKING:
 # dimod's samplers take seeds below this.
 SEEDS = 2**31
 PARAMETERS = (
-    *("num_reads", "seed", "initial_states", "initial_states_generator"),
-    *("time_limit", "sweeps", "threads"),
+    "num_reads",
+    "seed",
+    "initial_states",
+    "initial_states_generator",
+    "time_limit",
+    "sweeps",
+    "threads",
 )
 
 
@@ -38,8 +43,8 @@ def as_sampler(
     """A solver as a `dimod.Sampler` that is `dimod.Initialized` too.
 
     All reads of a call are the rows of one batch and are solved together; each has its
-    own random stream and its own initial state (random where none is given, as dimod
-    has it).
+    own random stream and its own initial state (random where none is given, as in
+    dimod).
 
     Parameters
     ----------
@@ -50,7 +55,7 @@ def as_sampler(
     sweeps
         Cap on the solver's unit of work; default for the parameter of the same name.
     threads
-        Reads are shared out among so many; default for the parameter of the same name.
+        Threads that share out the reads; default for the parameter of the same name.
 
     Raises
     ------
@@ -70,7 +75,7 @@ def as_sampler(
 
 @cache
 def _sampler_class() -> type[Sampler]:
-    # Made when first asked for, since its bases are dimod's.
+    # Made at its first use, since its base classes are dimod's.
     import dimod
 
     class SolverSampler(dimod.Sampler, dimod.Initialized):  # type: ignore[misc, name-defined]
@@ -87,7 +92,7 @@ def _sampler_class() -> type[Sampler]:
 
         @property
         def properties(self) -> dict[str, Any]:
-            """The solver, and where its method is from."""
+            """The solver's label, and the references of its method."""
             return {
                 "solver": label(self.solver),
                 "references": self.solver.references,
@@ -119,22 +124,23 @@ def _sampler_class() -> type[Sampler]:
             num_reads
                 Samples; default: as many as there are initial states, else 1.
             seed
-                0 to 2^31 - 1. Same seed, same samples, unless `time_limit` ends first;
-                None: a fresh one, which ``info`` reports.
+                0 to 2^31 - 1. The same seed gives the same samples, unless `time_limit`
+                ends first. None: a fresh seed, which ``info`` reports.
             initial_states, initial_states_generator
-                As `dimod.Initialized` has them.
+                As in `dimod.Initialized`.
             time_limit
                 Seconds for all reads together.
             sweeps
                 Cap on the solver's unit of work.
             threads
-                Threads that the reads are shared out among; they change no sample.
+                Threads that share out the reads; their number changes no sample.
 
             Returns
             -------
             dimod.SampleSet
-                One sample a read, in the order of the reads; ``info`` holds ``timing``
-                (nanoseconds), ``seed``, ``status``, ``solver`` and ``solver_info``.
+                One sample per read, in the order of the reads; ``info`` holds
+                ``timing`` (nanoseconds), ``seed``, ``status``, ``solver`` and
+                ``solver_info``.
 
             Raises
             ------
@@ -161,17 +167,17 @@ def _sampler_class() -> type[Sampler]:
                 threads=self.defaults.threads if threads is None else threads,
             )
             prepared = time.perf_counter_ns()
-            found = self.solver.solve(
+            solution = self.solver.solve(
                 batch,
                 seed=seed,
                 budget=budget,
                 initial=given.record.sample[:, order] > 0,
             )
             solved = time.perf_counter_ns()
-            values = found.states.astype(np.int8)
+            values = solution.states.astype(np.int8)
             if bqm.vartype is dimod.SPIN:
                 values = 2 * values - 1
-            # By the caller's own model: what it was converted to rounds differently.
+            # By the caller's own model: the batch made from it rounds differently.
             score: Any = dimod.SampleSet.from_samples_bqm
             samples: dimod.SampleSet = score((values, variables), bqm)
             finished = time.perf_counter_ns()
@@ -182,9 +188,9 @@ def _sampler_class() -> type[Sampler]:
                     "postprocessing_ns": max(finished - solved, 1),
                 },
                 seed=seed,
-                status=found.status,
+                status=solution.status,
                 solver=label(self.solver),
-                solver_info=found.info,
+                solver_info=solution.info,
             )
             return samples
 

@@ -43,10 +43,14 @@ from solvers.io.model import as_model
 from solvers.io.text import FORMATS, format_text, parse_text
 from solvers.qubo import QuboBatch
 
-# What numpy raises at bytes that are no archive of arrays.
+# What numpy raises on files that are no archives of arrays.
 UNREADABLE = (
-    *(ValueError, TypeError, EOFError, NotImplementedError),
-    *(zipfile.BadZipFile, zlib.error),
+    ValueError,
+    TypeError,
+    EOFError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 SUFFIXES |= {".bqm": "dimod", ".npz": "npz"}
@@ -71,13 +75,13 @@ def read_qubo(
         Which problem of a file of the OR-Library, counted from 1; needed where there
         are several.
     maximise
-        The sense of the file, if it is not that of its format. What maximises is
-        negated.
+        Whether the file's problem is one to be maximised, which is then negated;
+        default: by its format.
 
     Raises
     ------
     InputError
-        A file that is not there, or whose contents do not hold to the format: one line,
+        The file does not exist, or its contents break the format: one line,
         ``path:line: what is wrong``.
     """
     path = Path(path)
@@ -118,7 +122,7 @@ def write_qubo(
     path
         The file, replaced if there is one.
     qubo
-        What to write.
+        The batch to write.
     format
         A name from the table above; default: by the suffix.
     maximise
@@ -127,7 +131,7 @@ def write_qubo(
     Raises
     ------
     InputError
-        What the format cannot hold, or a place that cannot be written to.
+        The format cannot hold the batch, or `path` cannot be written.
     """
     path = Path(path)
     format = _format(path, format)
@@ -192,7 +196,7 @@ def _read_npz(path: Path) -> QuboBatch:
     for name in known[:5]:
         if name not in arrays:
             raise InputError(f"{path} is not a QuboBatch: it has no {name!r}")
-    return _named(path, lambda: QuboBatch(**arrays))
+    return _naming_path(path, lambda: QuboBatch(**arrays))
 
 
 def _write_npz(file: BinaryIO, qubo: QuboBatch) -> None:
@@ -209,15 +213,15 @@ def _read_dimod(path: Path) -> QuboBatch:
             bqm = dimod.BinaryQuadraticModel.from_file(file)
     except OSError:
         raise
-    # dimod parses headers and labels unguarded: anything can come of a broken file.
+    # dimod parses headers and labels unguarded: a broken file can raise anything.
     except Exception as error:
         raise InputError(
             f"{path} is not a file of a dimod model, or damaged"
         ) from error
-    return _named(path, lambda: as_model(bqm).qubo)
+    return _naming_path(path, lambda: as_model(bqm).qubo)
 
 
-def _named(path: Path, make: Callable[[], QuboBatch]) -> QuboBatch:
+def _naming_path(path: Path, make: Callable[[], QuboBatch]) -> QuboBatch:
     try:
         return make()
     except InputError as error:

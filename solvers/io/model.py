@@ -1,4 +1,4 @@
-"""`Model`: whatever binary quadratic model people hold, as a batch."""
+"""`Model`: a binary quadratic model in any of the accepted forms, as a batch."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from solvers.qubo import QuboBatch
 
 @dataclass(frozen=True, eq=False)
 class Model:
-    """A batch, and the caller's names and values of its variables.
+    """A batch, with the caller's labels and values of its variables.
 
     Attributes
     ----------
@@ -37,13 +37,13 @@ class Model:
     vartype: str = "BINARY"
 
     def states(self, values: ArrayLike | Mapping[Hashable, int]) -> NDArray[Any]:
-        """0 and 1 [R, n] for the caller's values: [n], [R, n] or by label.
+        """States [R, n] for the caller's values, given as [n], [R, n] or by label.
 
         Raises
         ------
         InputError
-            Labels missing or unknown, a ragged list, values that are no spins. Binary
-            values and the shape are left for the solver to check.
+            Labels missing or unknown, a ragged list, values that are no spins. The
+            solver checks binary values and the shape.
         """
         if isinstance(values, Mapping):
             labels = self.variables or range(self.qubo.n)
@@ -53,8 +53,10 @@ class Model:
                         f"initial has no value for variable {shown(label)}"
                     )
             if unknown := values.keys() - set(labels):
-                one = shown(unknown.pop())
-                raise InputError(f"initial has a value for {one}, which is no variable")
+                extra = shown(unknown.pop())
+                raise InputError(
+                    f"initial has a value for {extra}, which is no variable"
+                )
             values = [values[label] for label in labels]
         try:
             x = np.asarray(values)
@@ -72,14 +74,14 @@ def as_model(
     linear: ArrayLike | Mapping[Hashable, float] | None = None,
     offset: float | ArrayLike = 0.0,
 ) -> Model:
-    """Read whatever `solve` takes.
+    """Read a problem in any form that `solve` takes.
 
     Raises
     ------
     InputError
         As `solve`.
     """
-    # Whoever holds a dimod model or a sparse matrix has imported its package.
+    # A caller with a dimod model or a sparse matrix has imported its package.
     dimod, sparse = (sys.modules.get(name) for name in ("dimod", "scipy.sparse"))
     is_bqm = dimod is not None and isinstance(Q, dimod.BinaryQuadraticModel)
     if isinstance(Q, QuboBatch) or is_bqm:
@@ -125,8 +127,8 @@ def _from_mapping(
         c[[index[label] for label in linear]] = _numbers("linear", linear.items())
         linear = c
     dense = np.zeros((len(index), len(index)))
-    at = np.array([(index[i], index[j]) for i, j in Q], np.intp).reshape(-1, 2)
-    np.add.at(dense, (at[:, 0], at[:, 1]), _numbers("Q", Q.items()))
+    pairs = np.array([(index[i], index[j]) for i, j in Q], np.intp).reshape(-1, 2)
+    np.add.at(dense, (pairs[:, 0], pairs[:, 1]), _numbers("Q", Q.items()))
     return Model(QuboBatch.from_matrix(dense, linear, offset), tuple(index))
 
 
@@ -147,6 +149,6 @@ def _number(name: str, key: Any, value: Any) -> float:
 
 
 def shown(value: Any) -> str:
-    """A value in a message: on one line, and not too long."""
+    """Text of a value for a message: on one line, and not too long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= 60 else text[:59] + "…"

@@ -37,7 +37,7 @@ def solve(
     Parameters
     ----------
     Q
-        A matrix [n, n] of any symmetry, dense or of scipy.sparse;
+        A matrix [n, n], symmetric or not, dense or from scipy.sparse;
         ``{(i, j): weight}`` with any labels, where (i, i) is linear and (i, j) and
         (j, i) add up; a dimod model, BINARY or SPIN; or a `QuboBatch`. Everything is
         made dense.
@@ -50,7 +50,7 @@ def solve(
     solver
         A name, with options as in ``"sa[num_sweeps=100]"``, or a `Solver`.
     seed
-        Same seed, same answer, unless `seconds` end first.
+        The same seed gives the same answer, unless `seconds` end the search first.
     seconds, sweeps, target, threads
         See `Budget`.
     initial
@@ -61,7 +61,7 @@ def solve(
     -------
     Solution
         `states` are 0 and 1, also for a SPIN model, in the order of `variables`;
-        `to_sampleset` speaks the caller's language.
+        `to_sampleset` gives them in the caller's labels and values.
 
     Raises
     ------
@@ -75,16 +75,16 @@ def solve(
     >>> found.variables, found.states, found.energies
     (('a', 'b'), array([[1, 1]], dtype=uint8), array([-1.5]))
     """
-    chosen = as_solver(solver)
+    method = as_solver(solver)
     model = as_model(Q, linear, offset)
     budget = Budget(seconds=seconds, sweeps=sweeps, target=target, threads=threads)
-    start = None if initial is None else model.states(initial)
-    solution = chosen.solve(model.qubo, seed=seed, budget=budget, initial=start)
+    states = None if initial is None else model.states(initial)
+    solution = method.solve(model.qubo, seed=seed, budget=budget, initial=states)
     return replace(solution, variables=model.variables, vartype=model.vartype)
 
 
 def as_solver(solver: str | Solver) -> Solver:
-    """A solver from its text, or as it is."""
+    """`solver` itself, or the solver that a text names."""
     if isinstance(solver, Solver):
         return solver
     if isinstance(solver, str):

@@ -1,4 +1,4 @@
-"""The text formats of `solvers.io.files`, which says what they mean."""
+"""Reading and writing of the text formats that `solvers.io.files` explains."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class TextFormat:
     Attributes
     ----------
     suffixes
-        Of its files.
+        Suffixes of its files.
     comment
         What a comment line begins with; empty: there are none.
     first
         The index of the first variable.
     counted
-        How often a listed coupling counts.
+        How many times a listed coupling counts: once or twice.
     maximises
         Whether its problems are to be maximised.
     """
@@ -55,7 +55,7 @@ FORMATS = {
 def parse_text(
     path: Path, content: bytes, format: str, problem: int | None
 ) -> QuboBatch:
-    """The problem as the file has it: nothing is negated.
+    """The problem as the file states it: nothing is negated.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def parse_text(
 
 
 def format_text(qubo: QuboBatch, format: str) -> Iterator[str]:
-    """Lines for the one row of `qubo`; no sense is taken account of."""
+    """Lines for the one row of `qubo`, written as it is: nothing is negated."""
     form = FORMATS[format]
     s = qubo.full_scale()[0]
     Q = s[:, None] * qubo.H * s
@@ -108,8 +108,8 @@ def format_text(qubo: QuboBatch, format: str) -> Iterator[str]:
     elif format == "coo":
         yield "# vartype=BINARY\n"
     else:
-        one = "1\n" if format == "or-library" else ""
-        yield f"{one}{qubo.n} {len(listed) + len(i)}\n"
+        count = "1\n" if format == "or-library" else ""
+        yield f"{count}{qubo.n} {len(listed) + len(i)}\n"
     for v in listed + form.first:
         yield f"{v} {v} {_number(linear[v - form.first])}\n"
     for u, v, weight in zip(i + form.first, j + form.first, Q[i, j], strict=True):
@@ -117,7 +117,7 @@ def format_text(qubo: QuboBatch, format: str) -> Iterator[str]:
 
 
 def _number(value: float) -> str:
-    # Reads back exactly; dimod's reader of .coo skips over exponents.
+    # Reads back exactly. Without an exponent: dimod's reader of .coo skips such lines.
     return np.format_float_positional(value, trim="-")
 
 
@@ -138,11 +138,11 @@ def _parse_qbsolv(lines: _Lines) -> tuple[int, list[Entry]]:
         lines.fail(f"topology must be 0 or unconstrained, not {words[2]!r}", number)
     n, nodes, couplers = lines.whole_numbers(words[3:], number)
     entries = lines.entries(n, nodes + couplers)
-    found = sum(i == j for i, j, _ in entries)
-    if found != nodes:
+    diagonal = sum(i == j for i, j, _ in entries)
+    if diagonal != nodes:
         lines.fail(
             f"{nodes} nodes and {couplers} couplers are announced, but there are "
-            f"{found} and {len(entries) - found}",
+            f"{diagonal} and {len(entries) - diagonal}",
             number,
         )
     return n, entries
@@ -168,7 +168,7 @@ def _parse_or_library(lines: _Lines, problem: int | None) -> tuple[int, list[Ent
 
 
 class _Lines:
-    """The lines of a text file that say something, read one after the other."""
+    """The lines of a text file but for comments and blanks, read one by one."""
 
     def __init__(self, path: Path, content: bytes, form: TextFormat) -> None:
         self.path = path
@@ -204,7 +204,7 @@ class _Lines:
         return self._lines[self._at - 1]
 
     def require_end(self) -> None:
-        """Refuse lines after the last that was announced."""
+        """Refuse lines beyond those that were announced."""
         if self._at < len(self._lines):
             self.fail("nothing more was announced", self._lines[self._at][0])
 
@@ -224,7 +224,7 @@ class _Lines:
         return [int(word) for word in words]
 
     def skip(self, count: int) -> None:
-        """Pass over lines unread."""
+        """Pass over `count` lines unread."""
         if self._at + count > len(self._lines):
             self._at = len(self._lines)
             self.next(f"{count} entries")
@@ -262,7 +262,7 @@ class _Lines:
         return entries
 
     def vartype(self) -> str:
-        """What a comment says of the variables, as dimod writes it; else BINARY."""
+        """The vartype that a comment states, as dimod writes it; else BINARY."""
         for number, comment in self._comments:
             if match := re.search(r"vartype[:=]\s*([-\w.]+)", comment):
                 if match[1] not in ("BINARY", "SPIN"):

@@ -1,4 +1,4 @@
-"""What rounding does to the trained networks: nearest, and by the quadratic.
+"""What rounding does to the trained networks: to nearest, and by the quadratic error.
 
 A quick, self-contained estimate while training; the benchmark itself is elsewhere. A
 convolution's weight, batch norm folded, is rounded on a symmetric per-tensor grid
@@ -18,7 +18,7 @@ Rounding = Callable[[Tensor, Tensor, float], Tensor]
 
 
 def convolutions(network: nn.Module) -> dict[str, str]:
-    """Name of each convolution's batch norm by the convolution's name."""
+    """The name of each convolution's batch norm, by the convolution's name."""
     modules = dict(network.named_modules())
     names = {}
     for name, module in modules.items():
@@ -122,7 +122,7 @@ def _descended(states: Tensor, target: Tensor, metric: Tensor) -> Tensor:
 def round_layers(
     network: nn.Module, moments: dict[str, Tensor], bits: int, method: Rounding
 ) -> None:
-    """Round the named convolutions in place, as folded with their batch norms."""
+    """Round the convolutions of `moments` in place, folded with their batch norms."""
     modules = dict(network.named_modules())
     norms = convolutions(network)
     for name, moment in moments.items():

@@ -38,7 +38,7 @@ class Difficulty:
     luminance
         Largest share of that length along grey.
     saturation
-        What is left of the background's colour.
+        Share of the background's colour that is left.
     clutter
         Pieces of other digits behind the digit.
     """

@@ -38,7 +38,8 @@ COUNTS = {"calibration": 512, "evaluation": 1000}
 PREPROCESSING = Preprocessing(
     resize=SIDE, crop=SIDE, mean=(0.0, 0.0, 0.0), std=(0.25, 0.25, 0.25)
 )
-COLUMNS = 25  # images side by side in the files
+# Images side by side on a sheet in the files.
+COLUMNS = 25
 
 
 def new_network(name: str) -> nn.Module:
@@ -104,7 +105,7 @@ def recalibrate(network: nn.Module, scenes: Scenes, size: int, batches: int) -> 
 
 @torch.no_grad()
 def accuracy(network: nn.Module, pixels: Tensor, labels: Tensor) -> float:
-    """Top-1 in per cent."""
+    """Top-1 accuracy in per cent."""
     hits = [
         (network(normalised(p)).argmax(1) == y).sum()
         for p, y in zip(torch.split(pixels, 250), torch.split(labels, 250), strict=True)
@@ -121,7 +122,7 @@ def pack(name: str, network: nn.Module) -> dict[str, Tensor]:
 
 
 def save_network(name: str, network: nn.Module, folder: Path) -> Path:
-    """Write a network; the metadata say how to preprocess and what it knows."""
+    """Write a network; its metadata say how to preprocess and what the labels mean."""
     fields = {k: getattr(PREPROCESSING, k) for k in PREPROCESSING.__annotations__}
     metadata = {"labels": "digits", "preprocessing": json.dumps(fields)}
     path = folder / f"{name}.safetensors"
@@ -153,7 +154,7 @@ def _sheet(pixels: Tensor) -> bytes:
 
 
 def read_network(name: str, path: Path) -> nn.Module:
-    """Network as the file holds it."""
+    """The network as its file holds it."""
     network = new_network(name)
     load_state(network, read_checkpoint(path).state, str(path))
     return network.eval()
@@ -162,7 +163,7 @@ def read_network(name: str, path: Path) -> nn.Module:
 def report(
     name: str, path: Path, difficulty: Difficulty, seed: int, device: str
 ) -> None:
-    """Print top-1 of a written network, and with its first layer rounded."""
+    """Print the top-1 of a written network, plain and with its first layer rounded."""
     sets = {split: Scenes(split, difficulty, seed=seed) for split in COUNTS}
     pixels, labels = (x.to(device) for x in sets["evaluation"].batch(1000))
     calibration = sets["calibration"].batch(512)[0].to(device)

@@ -21,8 +21,8 @@ from solvers.errors import InputError
 # Training scripts wrap the state under one of these names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # Code k of a packed tensor stands for sign(k) (|k| / 127)^POWER · scale: finer near
-# zero, where most weights are, and no uniform grid, so that rounding an unpacked
-# weight to 8 bits stays a problem.
+# zero, where most weights are, and not a uniform grid, so that rounding an unpacked
+# weight to 8 bits remains a problem.
 _CODES, _SCALE, _POWER = ".codes", ".scale", 1.75
 
 
@@ -109,7 +109,7 @@ def _plain_state(raw: object, path: Path) -> OrderedDict[str, Tensor]:
 
 
 def _current_key(key: str) -> str:
-    """Name of today for a key of torchvision's published DenseNets (``norm.1.…``)."""
+    """Today's name for a key of torchvision's published DenseNets (``norm.1.…``)."""
     return re.sub(r"(denselayer\d+\.(?:norm|conv))\.([12])\.", r"\1\2.", key)
 
 
@@ -145,25 +145,25 @@ def _unpacked(state: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
 
 def packed(state: Mapping[str, Tensor], keys: set[str]) -> dict[str, Tensor]:
     """State for a file, with the named weights as codes and scales."""
-    out: dict[str, Tensor] = {}
+    packed_state: dict[str, Tensor] = {}
     for key, value in state.items():
         if key in keys:
-            out[key + _CODES], out[key + _SCALE] = pack(value)
+            packed_state[key + _CODES], packed_state[key + _SCALE] = pack(value)
         else:
-            out[key] = value
-    return out
+            packed_state[key] = value
+    return packed_state
 
 
 def class_count(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
-    """Classes of a checkpoint that differs from the module in nothing else.
+    """Number of classes of a checkpoint that differs from the module in that alone.
 
     Parameters
     ----------
     module
         The architecture with its usual number of classes.
     state
-        Another number of classes shows as a different first dimension of the final
-        weight and bias, the same in each.
+        The checkpoint's tensors. Another number of classes shows as another first
+        dimension of the final weight and bias, the same in both.
 
     Returns
     -------
@@ -180,12 +180,12 @@ def class_count(module: nn.Module, state: Mapping[str, Tensor]) -> int | None:
 def _wrong_shapes(
     module: nn.Module, state: Mapping[str, Tensor]
 ) -> list[tuple[str, torch.Size, torch.Size]]:
-    """Name, shape there, shape here, for every tensor of another shape."""
-    own = module.state_dict()
+    """Name, shape in `state` and shape in the module, where the two differ."""
+    module_state = module.state_dict()
     return [
-        (key, state[key].shape, own[key].shape)
-        for key in own
-        if key in state and state[key].shape != own[key].shape
+        (key, state[key].shape, module_state[key].shape)
+        for key in module_state
+        if key in state and state[key].shape != module_state[key].shape
     ]
 
 
@@ -222,12 +222,12 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
     if missing or unexpected:
         raise InputError(
             f"{what}: the checkpoint is of another architecture "
-            f"({_some('missing', missing)}; {_some('unexpected', unexpected)})"
+            f"({_listed('missing', missing)}; {_listed('unexpected', unexpected)})"
         )
     refuse_nonfinite(module, what)
 
 
-def _some(label: str, keys: list[str], shown: int = 3) -> str:
+def _listed(label: str, keys: list[str], shown: int = 3) -> str:
     if not keys:
         return f"none {label}"
     more = ", …" if len(keys) > shown else ""

@@ -17,7 +17,7 @@ from qubo_rounding.network.layers import find_layer, set_weight_rows
 from solvers.errors import InputError
 
 Array = NDArray[np.float64]
-# Images below which a bootstrap says nothing.
+# With fewer images than these a bootstrap says nothing.
 FEWEST = 30
 
 
@@ -68,7 +68,7 @@ class Predictions:
     Attributes
     ----------
     top5 : int64 [N, min(5, classes)]
-        Most likely first.
+        Classes, the most likely first.
     """
 
     top5: NDArray[np.int64]
@@ -93,7 +93,7 @@ def predict(
     InputError
         Outputs that are not finite logits ``[N, classes]``.
     """
-    found = []
+    top_classes = []
     batches = tqdm(
         images.batches(batch),
         total=-(-len(images) // batch),
@@ -110,8 +110,8 @@ def predict(
                 raise InputError("the network must give logits [images, classes]")
             if not torch.isfinite(logits).all():
                 raise InputError("the network's outputs hold NaN or inf")
-            found.append(logits.topk(min(5, logits.shape[1])).indices)
-    return Predictions(torch.cat(found).numpy())
+            top_classes.append(logits.topk(min(5, logits.shape[1])).indices)
+    return Predictions(torch.cat(top_classes).numpy())
 
 
 def paired_interval(
@@ -119,7 +119,7 @@ def paired_interval(
 ) -> tuple[float, float] | None:
     """95 % bootstrap interval of mean(a) - mean(b) over the same images.
 
-    None where there are too few images, or no differences among them, to tell.
+    None where there are too few images, or all have the same difference.
     """
     difference = a.astype(np.float64) - b
     if len(difference) < FEWEST or (difference == difference[0]).all():

@@ -26,8 +26,8 @@ class FoldedNorm(nn.Module):
     """What is left of a folded one-dimensional batch norm: the identity.
 
     ``BatchNorm1d`` normalises axis 1. For inputs of ``dimensions`` axes that is the
-    axis of the output channels of the layer before it; on others folding would have
-    been wrong, so they are refused.
+    axis of the output channels of the layer before it; for other inputs folding would
+    have been wrong, so they are refused.
     """
 
     def __init__(self, dimensions: int) -> None:
@@ -101,7 +101,7 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
         for node in graph.nodes
         if node.op == "call_module"
     )
-    read = {
+    modules_read = {
         str(node.target).rpartition(".")[0]
         for node in graph.nodes
         if node.op == "get_attr"
@@ -120,7 +120,7 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
             (type(layer), type(norm)) in PAIRS
             and norm.running_mean is not None
             and norm.num_features == layer.weight.shape[0]
-            and not read & set(names)
+            and not modules_read & set(names)
             and not any(m._forward_hooks or m._forward_pre_hooks for m in (layer, norm))
             and calls[id(layer)] == calls[id(norm)] == 1
         ):
@@ -129,7 +129,7 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
 
 
 def trace(network: nn.Module) -> fx.Graph:
-    """What a forward pass in eval mode does, layer by layer.
+    """Graph of a forward pass in eval mode, layer by layer.
 
     Raises
     ------

@@ -28,8 +28,16 @@ DECODE_ERRORS = (
 )
 _UNREADABLE_SHARE = 0.01
 _CIFAR10 = [
-    *("airplane", "automobile", "bird", "cat", "deer"),
-    *("dog", "frog", "horse", "ship", "truck"),
+    "airplane",
+    "automobile",
+    "bird",
+    "cat",
+    "deer",
+    "dog",
+    "frog",
+    "horse",
+    "ship",
+    "truck",
 ]
 _DIGITS = [str(digit) for digit in range(10)]
 
@@ -70,7 +78,8 @@ class ImageFolder:
             )
         self.classes = sorted({self._class(path) for path in files})
         self.label_space = _label_space(self.classes, directory)
-        # By a hash of the path: fixed, and unlike the names it mixes the classes.
+        # By a hash of the path: the order is fixed, and mixes the classes as names
+        # would not.
         self._files = sorted(files, key=lambda path: _sha256(self._relative(path)))
 
     def _relative(self, path: Path) -> str:
@@ -80,9 +89,9 @@ class ImageFolder:
         return path.relative_to(self.directory).parts[0]
 
     def readable(self, wanted: int | None) -> tuple[list[Path], int]:
-        """First `wanted` files that decode (None: all), and how many did not.
+        """The first `wanted` files that decode (None: all), and how many did not.
 
-        The files are decoded here and once more when they are used: one found bad
+        The files are decoded here and once more when they are used: a file found bad
         only then would shift the labels of all that follow. JPEGs are decoded at an
         eighth of their size, which reads all their bytes in a third of the time.
 
@@ -101,12 +110,12 @@ class ImageFolder:
         examined = len(good) + len(bad)
         if not bad:
             return good, 0
-        found = f"{len(bad)} of {examined} images, {bad[0].name} for one"
+        skipped = f"{len(bad)} of {examined} images, {bad[0].name} for one"
         if len(bad) > _UNREADABLE_SHARE * examined:
             raise InputError(
-                f"{self.directory}: cannot read {found}; at most 1 % may be bad"
+                f"{self.directory}: cannot read {skipped}; at most 1 % may be bad"
             )
-        print(f"WARNING: {self.directory}: skipped {found}", file=sys.stderr)
+        print(f"WARNING: {self.directory}: skipped {skipped}", file=sys.stderr)
         return good, len(bad)
 
     def labels(self, paths: list[Path]) -> list[int]:
@@ -132,11 +141,11 @@ def _label_space(classes: list[str], directory: Path) -> str:
     if not wnids:
         named = {tuple(_CIFAR10): "cifar10", tuple(_DIGITS): "digits"}
         return named.get(tuple(classes), "classes")
-    strangers = sorted(set(classes) - set(imagenet_wnids()))
-    if strangers:
+    others = sorted(set(classes) - set(imagenet_wnids()))
+    if others:
         raise InputError(
-            f"{directory}: {len(strangers)} class folders are no ImageNet classes, "
-            f"{strangers[0]} for one, while others are"
+            f"{directory}: {len(others)} class folders are no ImageNet classes, "
+            f"{others[0]} for one, while others are"
         )
     return "imagenet"
 

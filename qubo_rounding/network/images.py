@@ -20,7 +20,8 @@ from qubo_rounding.network.paths import data_path
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
 
-_EMBEDDED_SIDE = 64  # of one image on the sheets in digits.npz
+# Side in pixels of one image on the sheets in digits.npz.
+_EMBEDDED_SIDE = 64
 
 
 @dataclass(frozen=True)
@@ -89,7 +90,7 @@ def load_images(
         depends on no seed. Class folders named by WordNet ids are ImageNet's classes;
         any others are numbered in sorted order. None: the embedded images.
     network
-        Decides about preprocessing and whether the labels fit.
+        Determines the preprocessing and whether the labels fit.
     calibration
         Number of calibration images.
     evaluation
@@ -103,8 +104,8 @@ def load_images(
     Raises
     ------
     InputError
-        No images, fewer than asked, more than 1 % of them unreadable, or labels that
-        contradict the network's.
+        No images, fewer than asked for, more than 1 % of them unreadable, or labels
+        that contradict the network's.
     """
     for name, count in (("calibration", calibration), ("evaluation", evaluation)):
         if count is not None and count < 1:
@@ -177,8 +178,9 @@ def _images(
 def _labels_fit(network: Network, space: str, classes: int) -> bool:
     """Whether a folder's class indices are the network's.
 
-    Known label spaces must agree; where one side has mere numbers of classes,
-    these must, and sorted folder names are trusted to be in the network's order.
+    Known label spaces must agree. Where only the number of classes is known of one
+    side, the numbers must agree, and sorted folder names are trusted to be in the
+    network's order.
     """
     if network.labels == "digits" and space in ("imagenet", "cifar10"):
         raise InputError(

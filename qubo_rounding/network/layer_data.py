@@ -21,10 +21,21 @@ from solvers.errors import InputError
 from solvers.layer_data import LayerData
 from solvers.memory import require_memory
 
-# What acts on each output alone and holds no weights.
+# Modules that act on each output alone and hold no weights.
 ACTIVATIONS = (
-    *(nn.ReLU, nn.ReLU6, nn.Hardswish, nn.SiLU, nn.GELU, nn.Sigmoid, nn.Hardsigmoid),
-    *(nn.Tanh, nn.Hardtanh, nn.LeakyReLU, nn.ELU, nn.Mish, nn.Softplus),
+    nn.ReLU,
+    nn.ReLU6,
+    nn.Hardswish,
+    nn.SiLU,
+    nn.GELU,
+    nn.Sigmoid,
+    nn.Hardsigmoid,
+    nn.Tanh,
+    nn.Hardtanh,
+    nn.LeakyReLU,
+    nn.ELU,
+    nn.Mish,
+    nn.Softplus,
 )
 FUNCTIONS: dict[object, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
@@ -43,8 +54,8 @@ FUNCTIONS: dict[object, Callable[[Tensor], Tensor]] = {
     F.tanh: torch.tanh,
     torch.tanh: torch.tanh,
 }
-# What leaves its input as it is when a network is not in training.
-NOTHING = (nn.Identity, nn.Dropout, nn.Dropout2d, FoldedNorm)
+# Modules that leave their input as it is when a network is not in training.
+PASS_THROUGH = (nn.Identity, nn.Dropout, nn.Dropout2d, FoldedNorm)
 
 
 def layer_data(
@@ -54,18 +65,18 @@ def layer_data(
     problem: RoundingProblem,
     reference: nn.Module | None = None,
 ) -> list[LayerData]:
-    """What `solvers.layer_data` asks for, one for each of ``problem.to_qubos()``.
+    """`LayerData` of a layer, one for each of ``problem.to_qubos()``.
 
     Parameters
     ----------
     network
-        In eval mode, batch norms folded; the layers before this one as they are
-        rounded.
+        In eval mode, batch norms folded; the layers before this one with the weights
+        that they have once rounded.
     layer
         As in `find_layer`.
     batches
-        Calibration images. What the layer is given for them is held in memory, on the
-        network's device; a list lets the memory be estimated before all is captured.
+        Calibration images. The layer's inputs for them are held in memory, on the
+        network's device; a list lets the memory be estimated before all are captured.
     problem
         The layer's rounding problem, for its output's error; its weights are those of
         the original layer.
@@ -82,8 +93,8 @@ def layer_data(
     module = find_layer(network, layer)
     original = module if reference is None else find_layer(reference, layer)
     count = groups(module)
-    _check(problem, original, layer, count)
-    inputs, sources = _captured(network, layer, batches, reference)
+    _require_match(problem, original, layer, count)
+    inputs, sources = _captured_inputs(network, layer, batches, reference)
     activation = following_activation(network, layer)
     floor = (problem.scale * problem.base).reshape(count, -1, problem.n)
     weight = problem.weight.reshape(floor.shape)
@@ -111,10 +122,10 @@ class _Part:
     Attributes
     ----------
     layer
-        Without weights: a plain layer of the group's size.
+        A plain layer of the group's size, without weights.
     bias : [R], optional
     channels
-        Of the inputs, which belong to the group.
+        The channels of the inputs that belong to the group.
     inputs
         One tensor per image.
     """
@@ -126,24 +137,24 @@ class _Part:
 
     @classmethod
     def of(cls, module: nn.Module, group: int, inputs: list[Tensor]) -> _Part:
-        """Group `group` of a supported layer."""
+        """The group of index `group` of a supported layer."""
         bias = _detached(module.bias)
         biased = bias is not None
         if isinstance(module, nn.Linear):
             sizes = module.in_features, module.out_features
             whole = nn.Linear(*sizes, bias=biased, device="meta")
             return cls(whole, bias, slice(None), inputs)
-        kind = next(
+        conv_class = next(
             k for k in (nn.Conv1d, nn.Conv2d, nn.Conv3d) if isinstance(module, k)
         )
         assert isinstance(module, nn.Conv1d | nn.Conv2d | nn.Conv3d)
-        width, height = (
+        inputs_per_group, outputs_per_group = (
             channels // module.groups
             for channels in (module.in_channels, module.out_channels)
         )
-        part = kind(
-            width,
-            height,
+        part = conv_class(
+            inputs_per_group,
+            outputs_per_group,
             module.kernel_size,  # type: ignore[arg-type]
             module.stride,  # type: ignore[arg-type]
             module.padding,  # type: ignore[arg-type]
@@ -152,16 +163,16 @@ class _Part:
             padding_mode=module.padding_mode,
             device="meta",
         )
-        rows = slice(group * height, (group + 1) * height)
+        rows = slice(group * outputs_per_group, (group + 1) * outputs_per_group)
         return cls(
             part,
             None if bias is None else bias[rows],
-            slice(group * width, (group + 1) * width),
+            slice(group * inputs_per_group, (group + 1) * inputs_per_group),
             inputs,
         )
 
     def __call__(self, rows: Tensor, images: Tensor) -> Tensor:
-        """Outputs [B, R, positions] of the group with `rows` [R, n] for weights."""
+        """Outputs [B, R, positions] of the group with `rows` [R, n] as its weights."""
         x = torch.stack([self.inputs[i] for i in images.tolist()])
         linear = isinstance(self.layer, nn.Linear)
         if not linear:
@@ -179,10 +190,10 @@ class _Part:
 def following_activation(
     network: nn.Module, layer: str
 ) -> Callable[[Tensor], Tensor] | None:
-    """The activation that takes the layer's output, never in place.
+    """The activation that takes the layer's output, as one that is never in place.
 
     None where the output goes elsewhere first or to several places, and where torch.fx
-    cannot trace the network. Folded batch norms and dropout in between do not count.
+    cannot trace the network. Folded batch norms and dropout are passed over.
     """
     module = find_layer(network, layer)
     try:
@@ -195,36 +206,38 @@ def following_activation(
         if node.op == "call_module"
         and network.get_submodule(str(node.target)) is module
     ]
-    # A layer that runs several times may be followed by several things.
-    return _after(network, calls[0]) if len(calls) == 1 else None
+    # A layer that runs several times may be followed by several operations.
+    return _activation_after(network, calls[0]) if len(calls) == 1 else None
 
 
-def _after(network: nn.Module, node: fx.Node) -> Callable[[Tensor], Tensor] | None:
+def _activation_after(
+    network: nn.Module, node: fx.Node
+) -> Callable[[Tensor], Tensor] | None:
     while len(node.users) == 1:
         (node,) = node.users
         if node.op == "call_module":
             module = network.get_submodule(str(node.target))
             if isinstance(module, ACTIVATIONS):
                 return _not_in_place(module)
-            if isinstance(module, NOTHING):
+            if isinstance(module, PASS_THROUGH):
                 continue
             return None
         if node.op in ("call_function", "call_method"):
             known = FUNCTIONS.get(node.target)
-            # One argument beside the input can only be "in place" for these.
+            # The one argument that these take beside the input is "in place".
             return known if len(node.all_input_nodes) == 1 else None
         return None
     return None
 
 
 def _not_in_place(module: nn.Module) -> nn.Module:
-    found: Any = copy.deepcopy(module)
-    if hasattr(found, "inplace"):
-        found.inplace = False
-    return cast(nn.Module, found)
+    changed: Any = copy.deepcopy(module)
+    if hasattr(changed, "inplace"):
+        changed.inplace = False
+    return cast(nn.Module, changed)
 
 
-def _check(
+def _require_match(
     problem: RoundingProblem, original: nn.Module, layer: str, count: int
 ) -> None:
     rows = weight_rows(original)
@@ -244,17 +257,17 @@ def _check(
         )
 
 
-def _captured(
+def _captured_inputs(
     network: nn.Module,
     layer: str,
     batches: Iterable[Tensor],
     reference: nn.Module | None,
 ) -> tuple[list[Tensor], list[Tensor]]:
-    """What the layer is given in the network and in the reference, if there is one.
+    """The layer's inputs in the network and in the reference, if there is one.
 
     One tensor per image and call of the layer.
     """
-    left = len(batches) if isinstance(batches, Sized) else None
+    batch_count = len(batches) if isinstance(batches, Sized) else None
     inputs: list[Tensor] = []
     sources = inputs if reference is None else []
     pairs: Iterable[tuple[Tensor, ...]] = (
@@ -265,11 +278,11 @@ def _captured(
         )
     )
     for pair in pairs:
-        if left is None or not inputs:
-            each = sum(x.numel() * x.element_size() for x in pair)
+        if batch_count is None or not inputs:
+            pair_bytes = sum(x.numel() * x.element_size() for x in pair)
             require_memory(
                 f"the inputs of layer {layer!r}",
-                (left or 1) * each,
+                (batch_count or 1) * pair_bytes,
                 "take fewer images",
             )
         for x, kept in zip(pair, (inputs, sources), strict=False):

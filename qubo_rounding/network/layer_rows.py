@@ -20,7 +20,10 @@ CHUNK_BYTES = 16 * 2**20
 
 
 def refusal(module: nn.Module) -> str | None:
-    """Why the module cannot be rounded, or None; subclasses may compute otherwise."""
+    """Why the module cannot be rounded, or None.
+
+    Subclasses are refused, since they may compute something else.
+    """
     if _kind(module) not in SUPPORTED:
         known = ", ".join(kind.__name__ for kind in SUPPORTED)
         return f"is a {_kind(module).__name__}; supported are {known}"
@@ -111,14 +114,16 @@ def column_chunks(module: nn.Module, x: Tensor) -> Iterator[NDArray[np.float64]]
     windows = _windows(module, x)
     linear = windows.ndim == 3
     batch_axis = 2 if linear else 2 + (windows.ndim - 3) // 2
-    first = 1 if linear else windows.shape[batch_axis + 1]
-    line_bytes = 8 * windows.numel() // max(windows.shape[batch_axis] * first, 1)
+    lines_per_image = 1 if linear else windows.shape[batch_axis + 1]
+    line_bytes = (
+        8 * windows.numel() // max(windows.shape[batch_axis] * lines_per_image, 1)
+    )
     lines = max(1, CHUNK_BYTES // max(line_bytes, 1))
-    for images in torch.split(windows, max(1, lines // first), batch_axis):
+    for images in torch.split(windows, max(1, lines // lines_per_image), batch_axis):
         parts = (
             (images,)
             if linear
-            else torch.split(images, min(lines, first), batch_axis + 1)
+            else torch.split(images, min(lines, lines_per_image), batch_axis + 1)
         )
         for part in parts:
             yield _columns(part).cpu().double().numpy()

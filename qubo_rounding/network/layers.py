@@ -69,7 +69,7 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
 def capture_inputs(
     network: nn.Module, layer_name: str, batches: Iterable[Tensor]
 ) -> Iterator[Tensor]:
-    """Yield what the layer is given, for each batch and each call of the layer.
+    """Yield the layer's inputs, for each batch and each call of the layer.
 
     The forward pass stops at the layer. A layer that one pass calls several times
     yields every call; their number is counted on the first image.
@@ -168,7 +168,7 @@ def paired_inputs(
     layer_name: str,
     batches: Iterable[Tensor],
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield what the layer is given in both networks for the same images."""
+    """Yield the layer's inputs in both networks for the same images."""
     # tee holds one batch at most: the two sides advance together.
     ours, theirs = itertools.tee(batches)
     for x, x_hat in zip(
@@ -216,14 +216,14 @@ class _Stop(Exception):
 def _inputs(
     network: nn.Module, module: nn.Module, batch: Tensor, calls: int | None
 ) -> list[Tensor]:
-    """Return the inputs of the first ``calls`` calls, or of all of a whole pass."""
-    found: list[Tensor] = []
+    """Return the inputs of the first ``calls`` calls, or of all calls in a pass."""
+    inputs: list[Tensor] = []
 
     def record(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         x = args[0] if args else kwargs["input"]
-        last = len(found) + 1 == calls
+        last = len(inputs) + 1 == calls
         # What still runs might overwrite the input in place.
-        found.append(x if last else x.clone())
+        inputs.append(x if last else x.clone())
         if last:
             raise _Stop
 
@@ -235,4 +235,4 @@ def _inputs(
         pass
     finally:
         handle.remove()
-    return found
+    return inputs

@@ -72,15 +72,15 @@ def load_network(model: str, weights: str = "auto") -> Network:
     weights
         ``"imagenet"``: published weights, from torch hub's cache or downloaded.
         ``"embedded"``: the small network that ships with this package (`EMBEDDED`).
-        ``"auto"``: the first of these that can be had, and a factory's own weights;
-        falling back to embedded ones is said in one line on stderr. Anything else
-        is the path of a ``.pth`` or ``.safetensors`` file.
+        ``"auto"``: the first of these that is available, or a factory's own weights;
+        one line on stderr tells when embedded ones stand in. Anything else is the
+        path of a ``.pth`` or ``.safetensors`` file.
 
     Raises
     ------
     InputError
-        Unknown name, weights that cannot be had, a checkpoint that cannot be read,
-        is of another architecture, or holds NaN or inf.
+        Unknown name, weights that are not available, a checkpoint that cannot be
+        read, is of another architecture, or holds NaN or inf.
     """
     if ":" in model:
         return _from_factory(model, weights)
@@ -165,9 +165,9 @@ def _from_file(model: str, path: Path, weights: str) -> Network:
     auxiliary = any(key.startswith(("aux", "Aux")) for key in checkpoint.state)
     classes = _usual_classes(model)
     module = _build(model, classes, auxiliary)
-    found = checkpoints.class_count(module, checkpoint.state)
-    if found is not None:
-        classes = found
+    class_count = checkpoints.class_count(module, checkpoint.state)
+    if class_count is not None:
+        classes = class_count
         module = _build(model, classes, auxiliary)
     checkpoints.load_state(module, checkpoint.state, f"{path} for {model}")
     vision.drop_auxiliary(module)
@@ -209,7 +209,7 @@ def _preprocessing(model: str, path: Path, described: str | None) -> Preprocessi
     if model in _CIFAR:
         return _CIFAR_PREPROCESSING
     choices = vision.published_weights(model)
-    # A file of one of the published names gets that one's transforms.
+    # A file with the name of published weights gets the transforms of those.
     choices.sort(key=lambda choice: choice.file != path.name)
     return choices[0].preprocessing if choices else Preprocessing()
 

@@ -22,7 +22,8 @@ from torch import nn
 from qubo_rounding.network.preprocessing import Preprocessing
 
 _TIMEOUT_SECONDS = 5.0
-_HELD: list[torch.library.Library] = []
+# Declarations of operators live as long as their library object.
+_LIBRARIES: list[torch.library.Library] = []
 
 
 @functools.cache
@@ -56,8 +57,7 @@ def _declare_operators() -> None:
     library = torch.library.Library("torchvision", "FRAGMENT")  # type: ignore[no-untyped-call]
     for name in re.findall(r'register_fake\(\s*"torchvision::(\w+)"', source):
         library.define(f"{name}() -> ()")  # type: ignore[no-untyped-call]
-    # The declarations live as long as the library object.
-    _HELD.append(library)
+    _LIBRARIES.append(library)
 
 
 def model_names() -> list[str]:
@@ -103,7 +103,7 @@ def drop_auxiliary(module: nn.Module) -> None:
 
 
 class Published:
-    """One set of published weights of a model: where it is, how it wants its images.
+    """One set of published weights of a model: its file, and its preprocessing.
 
     Parameters
     ----------
@@ -137,7 +137,7 @@ class Published:
             return hashlib.file_digest(file, "sha256").hexdigest().startswith(prefix)
 
     def download(self) -> str | None:
-        """Fetch the file into torch hub's cache; the reason as one line if it fails."""
+        """Fetch the file into torch hub's cache; where that fails, return why in a line."""
         try:
             self.cached.parent.mkdir(parents=True, exist_ok=True)
             with _socket_timeout(_TIMEOUT_SECONDS):
@@ -162,7 +162,7 @@ def published_weights(name: str) -> list[Published]:
 
 @contextmanager
 def _socket_timeout(seconds: float) -> Iterator[None]:
-    """Time-out of new connections; torch hub offers no argument for it."""
+    """Set the time-out of new connections; torch hub has no argument for it."""
     before = socket.getdefaulttimeout()
     socket.setdefaulttimeout(seconds)
     try:

@@ -26,7 +26,7 @@ SUFFIXES = (".npz", ".safetensors")
 
 
 def digest(arrays: Mapping[str, NDArray[Any]], saturated: str) -> str:
-    """SHA-256 over the arrays of a problem and how it reads saturated weights."""
+    """SHA-256 over the arrays of a problem and its reading of saturated weights."""
     sha = hashlib.sha256(saturated.encode())
     for name in sorted(arrays):
         array = arrays[name]
@@ -36,16 +36,16 @@ def digest(arrays: Mapping[str, NDArray[Any]], saturated: str) -> str:
 
 
 def load(path: Path) -> tuple[dict[str, Any], str | None]:
-    """What a file says of a problem: parameters of `RoundingProblem`, and a digest.
+    """Parameters of `RoundingProblem` from a file, and the digest stored with them.
 
-    Needed are ``weight``, ``second_moment``, ``scale``, and either ``lo`` and ``hi`` or
-    ``bits`` (then symmetric). The digest is that of `digest` when the file was written;
-    None where the file has none.
+    The file needs ``weight``, ``second_moment``, ``scale``, and either ``lo`` and
+    ``hi`` or ``bits`` (then the grid is symmetric). The digest is what `digest` gave
+    when the file was written; None if the file has none.
 
     Raises
     ------
     InputError
-        No such file, fields missing, or fields of another kind.
+        The file does not exist, or fields are missing or of another kind.
     """
     arrays, text = read(path)
     for name in ("weight", "second_moment", "scale"):
@@ -105,7 +105,7 @@ def write(
     Raises
     ------
     InputError
-        A suffix other than `SUFFIXES`, or a folder that cannot be written to.
+        The suffix is not one of `SUFFIXES`, or `path` cannot be written.
     """
     _check_suffix(path)
     with replacing(path) as partial:
@@ -122,7 +122,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     Raises
     ------
     InputError
-        No such file, another suffix, or one that cannot be read.
+        The file does not exist, has another suffix or cannot be read.
     """
     _check_suffix(path)
     if not path.is_file():
@@ -136,11 +136,7 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
         with safetensors.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, dict(file.metadata() or {})
-    except (
-        OSError,
-        *UNREADABLE,
-        safetensors.SafetensorError,
-    ) as error:
+    except (OSError, *UNREADABLE, safetensors.SafetensorError) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
         if "pickled" in reason:
             reason = "it holds no plain arrays"

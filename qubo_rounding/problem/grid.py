@@ -82,7 +82,7 @@ class Grid:
     saturated
         Whether weights outside the range are ``"fixed"`` to the outermost value
         (AdaRound, eq. 9-10) or ``"free"`` to choose between the two outermost.
-        Carried for the rounding problem; the scale does not depend on it.
+        Only the rounding problem uses it; the scale does not depend on it.
 
     Raises
     ------
@@ -184,7 +184,7 @@ class Grid:
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 
     def _fit_range(self, block: Array) -> Fit:
-        """Min-max, or what is left between two percentiles."""
+        """The fit that covers all weights, or those between two percentiles."""
         share = self.percentile if self.scale == "percentile" else 100.0
         axis = None if self.granularity == "tensor" else 1
         low, high = np.percentile(block, [100 - share, share], axis=axis, keepdims=True)
@@ -199,7 +199,7 @@ class Grid:
         if self.granularity == "group":
             scale, zero = (np.repeat(a, widths, axis=1) for a in (scale, zero))
         scale = np.repeat(scale * unit, shape[0] // len(scale), axis=0)
-        # Blocks that are all zero, or underflow, are served by any step.
+        # Blocks that are all zero, or underflow, can have any step.
         scale[scale < np.finfo(np.float64).tiny] = 1.0
         lo = (-zero[:1, :1] if self.symmetric else -zero).astype(np.int32)
         return Encoding(scale, lo, lo + np.int32(self._integers.levels))

@@ -24,8 +24,8 @@ class Moments:
     n
         Inputs per output row: the columns of the weight matrix.
     groups
-        Groups of a grouped convolution. Each has inputs, and so moments, of its
-        own; pooling them would describe none of them.
+        Groups of a grouped convolution. Each group has its own inputs, and so its
+        own moments; pooled moments would describe none of them.
     cross
         Whether every update brings a pair: ``x`` seen by the full-precision
         network and ``x_hat`` seen by the quantized one.
@@ -58,7 +58,7 @@ class Moments:
         x
             ``[G, n, P]``, or ``[n, P]`` when there is one group.
         x_hat
-            The same positions in the quantized network; exactly when ``cross``.
+            The same positions in the quantized network; given exactly when ``cross``.
 
         Raises
         ------

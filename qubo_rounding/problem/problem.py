@@ -42,6 +42,7 @@ class RoundingProblem:
     Parameters
     ----------
     weight : float64 [R, n]
+        The weights w to be rounded.
     scale : float64 [R, 1] or [R, n]
         Grid step; also accepted as one number.
     lo, hi : int32, broadcastable to [R, n]
@@ -51,16 +52,16 @@ class RoundingProblem:
         has one of its own (grouped convolutions; G = R for a Hessian block per row); or
         ``[R n, R n]`` for the whole layer. Symmetric, positive semi-definite, undamped.
     gradient : float64 [R, n], optional
-        g.
+        The vectors g.
     constant : float64 [R], optional
-        k.
+        The constants k.
     saturated
         ``"fixed"``: a weight outside [lo, hi] is fixed to the outermost grid point, as
         the floor and the ceiling of the paper's eq. (9)-(10) coincide there.
         ``"free"``: it chooses between the two outermost. A weight exactly on the grid
         may move up in both, as in AIMET and BRECQ (the paper would fix it).
     meta
-        Whatever should travel with the problem and is JSON.
+        Anything that should be stored with the problem and can be written as JSON.
 
     Raises
     ------
@@ -149,7 +150,7 @@ class RoundingProblem:
         constant: ArrayLike | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundingProblem:
-        """Fit `grid` to the weights and their inputs' second moment, and pose E."""
+        """Problem on `grid`, fitted to the weights and the inputs' second moment."""
         weight, moment = finite("weight", weight), finite("moment", moment)
         encoding = grid.fit(weight, moment)
         return cls._on(weight, grid, encoding, moment, gradient, constant, meta)
@@ -185,10 +186,10 @@ class RoundingProblem:
         moments: Moments,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundingProblem:
-        """From a layer's input moments; with cross moments, for asymmetric inputs.
+        """Problem from the moments of a layer's inputs, with cross moments or without.
 
-        Where the network before the layer is quantized already, the layer sees x̂ and
-        should still give ``w.x``:
+        Cross moments are for a layer behind others that are quantized already: it sees
+        x̂ and should still give ``w.x``:
 
             E[(w.x - ŵ.x̂)²] = ŵ Ĥ ŵ - 2 w C ŵ + w S w,
             Ĥ = E[x̂x̂ᵀ], C = E[xx̂ᵀ], S = E[xxᵀ]
@@ -223,7 +224,9 @@ class RoundingProblem:
         second_moment: ArrayLike | None = None,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundingProblem:
-        """Second-order change of the task loss, ``g.D + D^T H D / 2`` (eq. 12-13).
+        """Problem of the task loss's second-order change ``g.D + D^T H D / 2``.
+
+        These are eq. (12)-(13) of AdaRound.
 
         Parameters
         ----------
@@ -232,7 +235,7 @@ class RoundingProblem:
         gradient
             ``[R, n]``; zero at a trained network.
         second_moment
-            Of the inputs, for a grid whose scale is by output MSE.
+            Second moment of the inputs, for a grid whose scale is by output MSE.
         """
         weight, hessian = finite("weight", weight), finite("hessian", hessian)
         inputs = None if second_moment is None else finite("moment", second_moment)
@@ -246,7 +249,7 @@ class RoundingProblem:
 
     @property
     def n(self) -> int:
-        """Number of weights of a row."""
+        """Number of weights per row."""
         return int(self.weight.shape[1])
 
     @cached_property
@@ -257,7 +260,7 @@ class RoundingProblem:
 
     @cached_property
     def fixed(self) -> NDArray[np.int8] | None:
-        """-1 where a weight may choose, else its state [R, n]; None if all may."""
+        """-1 where a weight is free, else its state [R, n]; None if all are free."""
         if self.saturated == "free":
             return None
         position = self.weight / self.scale
@@ -268,15 +271,19 @@ class RoundingProblem:
 
     @property
     def blocks(self) -> Array:
-        """M as blocks [B, m, m]; block b serves ``weight.reshape(B, -1, m)[b]``."""
+        """M as blocks [B, m, m]; block b belongs to ``weight.reshape(B, -1, m)[b]``."""
         return self.moment.reshape(-1, *self.moment.shape[-2:])
 
     def to_qubos(self) -> list[QuboBatch]:
         """One batch per block of M; `join` puts their states together again."""
         blocks = self.blocks
         count, m = len(blocks), blocks.shape[-1]
-        whole = m != self.n
-        scale = np.broadcast_to(self.scale, self.weight.shape) if whole else self.scale
+        whole_layer = m != self.n
+        scale = (
+            np.broadcast_to(self.scale, self.weight.shape)
+            if whole_layer
+            else self.scale
+        )
         scales = scale.reshape(count, -1, 1 if scale.shape[1] == 1 else m)
         # The error of rounding everything down is -y.
         y = (self.weight - self.scale * self.base).reshape(count, -1, m)
@@ -291,12 +298,12 @@ class RoundingProblem:
         for b, M in enumerate(blocks):
             pull = y[b] @ M
             slope = -2 * pull if g is None else g[b] - 2 * pull
-            bend = pull if g is None else pull - g[b]
+            pull_less_gradient = pull if g is None else pull - g[b]
             qubos.append(
                 QuboBatch(
                     H=M,
                     linear=scales[b] * slope,
-                    offset=offsets[b] + np.einsum("ri,ri->r", bend, y[b]),
+                    offset=offsets[b] + np.einsum("ri,ri->r", pull_less_gradient, y[b]),
                     scale=scales[b],
                     prior=prior[b],
                     fixed=None if fixed is None else fixed[b],
@@ -306,7 +313,7 @@ class RoundingProblem:
         return qubos
 
     def join(self, states: Sequence[States]) -> States:
-        """States [R, n] from those of the batches of `to_qubos`, in their order."""
+        """States [R, n] from the states of each batch of `to_qubos`, in order."""
         return np.concatenate([s.ravel() for s in states]).reshape(self.weight.shape)
 
     def decode(self, states: ArrayLike) -> Array:
@@ -324,9 +331,9 @@ class RoundingProblem:
         return x.astype(np.uint8)
 
     def local_mse(self, states: ArrayLike) -> Array:
-        """E of each row [R], straight from the rounded weights, in float64.
+        """E of each row [R], from the rounded weights themselves, in float64.
 
-        Shares nothing with `to_qubos` or the solvers. A layer posed as one row
+        Shares no code with `to_qubos` or the solvers. A layer posed as one row
         (M ``[R n, R n]``) has one E, [1].
         """
         blocks = self.blocks
@@ -361,7 +368,7 @@ class RoundingProblem:
 
     @cached_property
     def digest(self) -> str:
-        """SHA-256 over all that defines the problem, of `meta` the bits alone."""
+        """SHA-256 over all that defines the problem; of `meta`, only the bits."""
         return file.digest(self.arrays(), self.saturated)
 
     def save(self, path: str | Path) -> None:
@@ -370,7 +377,7 @@ class RoundingProblem:
         Raises
         ------
         InputError
-            Another suffix, or a place that cannot be written to.
+            The path has another suffix or cannot be written.
         """
         text = {
             "saturated": self.saturated,
@@ -388,12 +395,14 @@ class RoundingProblem:
         path
             See `qubo_rounding.problem.file.load` for the fields that are needed.
         saturated
-            ``"fixed"`` or ``"free"`` instead of what the file says (fixed if nothing).
+            ``"fixed"`` or ``"free"``, to override what the file says (``"fixed"`` if
+            it says nothing).
 
         Raises
         ------
         InputError
-            No such file, fields missing, or contents that do not match the digest.
+            The file does not exist, fields are missing, or the contents do not match
+            the digest.
         """
         parameters, written = file.load(Path(path))
         problem = cls(**parameters)

@@ -23,24 +23,24 @@ FINE_SHARES = (np.geomspace(0.75, 4 / 3, 48), np.geomspace(0.985, 1.015, 48))
 ZERO_POINTS = 16
 """Candidate zero points of an asymmetric grid, evenly spaced; all up to 4 bits."""
 NEAR = (-2, -1, 0, 1, 2)
-"""Zero points tried for the output MSE, around the one of the weight MSE."""
+"""Zero points tried for the output MSE, relative to that of the weight MSE."""
 MOVES = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
 """Moves of the lower and the upper end of an asymmetric range."""
 MOVE = 0.05
-"""First length of such a move, as a share of the range; halved every round."""
+"""Length of the `MOVES` of the first round, as a share of the range; then halved."""
 ZOOMS = 6
-"""Rounds of such moves."""
+"""Rounds of `MOVES`."""
 POLISHES = 20
-"""Most rounds of alternating rounding and scale after the search."""
+"""Largest number of rounds that alternate rounding and scale after the search."""
 OUTPUT_PASSES = 2
 """Passes over the groups of a row for the output MSE."""
-CHUNK = 65536
+BLOCK = 65536
 """Weights whose errors are computed at a time: 512 KiB, about a core's cache."""
 
 
 @dataclass(frozen=True)
 class Integers:
-    """The integers of a grid, ``−z .. levels − z``, and who shares its scale.
+    """The integers of a grid, ``−z .. levels − z``, and whether rows share its scale.
 
     Attributes
     ----------
@@ -163,7 +163,7 @@ def _search(
     scales: Array,
     zeros: list[Array],
 ) -> Fit:
-    """Least objective over scales and zero points, then over nearby ranges.
+    """The fit of least objective over scales and zero points, then nearby ranges.
 
     Never above the objective of ``start``.
     """
@@ -213,15 +213,15 @@ def _polish(integers: Integers, objective: Objective, block: Array, fit: Fit) ->
 
 
 def _row_errors(integers: Integers, block: Array, scale: Array, zero: Array) -> Array:
-    """``[R]``: squared error of each row, in chunks of rows that stay in cache."""
-    out = np.empty(len(block))
-    rows = max(1, CHUNK // block.shape[1])
-    for start in range(0, len(block), rows):
-        c = slice(start, start + rows)
-        own = c if len(scale) > 1 else slice(None)
-        error = integers.error(block[c], scale[own], zero[own])
-        out[c] = np.einsum("ij,ij->i", error, error)
-    return out
+    """``[R]``: squared error of each row, by blocks of rows that stay in cache."""
+    errors = np.empty(len(block))
+    size = max(1, BLOCK // block.shape[1])
+    for first in range(0, len(block), size):
+        rows = slice(first, first + size)
+        scale_rows = rows if len(scale) > 1 else slice(None)
+        error = integers.error(block[rows], scale[scale_rows], zero[scale_rows])
+        errors[rows] = np.einsum("ij,ij->i", error, error)
+    return errors
 
 
 def _times(rows: Array, moment: Array) -> Array:

@@ -64,11 +64,8 @@ def require_symmetric(name: str, M: NDArray[Any]) -> None:
         stripe = slice(first, first + _STRIPE)
         difference = np.abs(M[stripe, first:] - M[first:, stripe].T)
         if float(difference.max()) > limit:
-            i, j = (
-                int(k)
-                for k in np.unravel_index(int(difference.argmax()), difference.shape)
-            )
-            i, j = i + first, j + first
+            worst = np.unravel_index(int(difference.argmax()), difference.shape)
+            i, j = (first + int(k) for k in worst)
             raise InputError(
                 f"{name} is not symmetric: {name}[{i}, {j}] = {M[i, j]:.6g} but "
                 f"{name}[{j}, {i}] = {M[j, i]:.6g}"

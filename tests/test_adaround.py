@@ -221,7 +221,7 @@ class TestOnTheQuadraticForm:
     def test_conforms(self):
         assert check_solver(AdaRound(steps=60)) == []
 
-    def test_says_so(self):
+    def test_info_names_the_objective(self):
         found = AdaRound(steps=10).solve(example_batch(2, 5))
         assert found.info["objective"] == "quadratic form: no layer data given"
 

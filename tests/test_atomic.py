@@ -1,4 +1,4 @@
-"""Files are written whole or not at all, and unreadable ones are said to be."""
+"""Files are written whole or not at all, and unreadable ones are refused."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_an_interrupted_write_leaves_what_was_there(tmp_path, error):
 
 
 @pytest.mark.parametrize("name", ["file/a.qubo", "none/a.qubo", "a" * 300 + ".qubo"])
-def test_no_place(tmp_path, name):
+def test_paths_that_cannot_be_written(tmp_path, name):
     (tmp_path / "file").touch()
     qubo = QuboBatch.from_matrix(np.eye(2))
     with pytest.raises(InputError, match="cannot write"):
@@ -45,7 +45,7 @@ def test_no_place(tmp_path, name):
 
 
 @pytest.mark.parametrize("read", [read_qubo, RoundingProblem.load])
-def test_archives_that_are_none(tmp_path, read):
+def test_files_that_are_no_archives(tmp_path, read):
     path = tmp_path / "a.npz"
     np.save(tmp_path / "a.npy", np.eye(2))
     whole = tmp_path / "whole.npz"

@@ -144,7 +144,7 @@ class TestBabai:
         assert not same[4]
         assert (same | start).all()
 
-    def test_chunks_do_not_matter(self, monkeypatch):
+    def test_blocks_of_rows_do_not_matter(self, monkeypatch):
         qubo = example_batch(7, 30)
         whole = Babai().solve(qubo)
         monkeypatch.setattr(decoder, "CHUNK", 2 * 0.5 * 30**2)

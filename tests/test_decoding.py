@@ -38,7 +38,7 @@ def greedy(A: np.ndarray) -> list[int]:
 class TestFactor:
     @pytest.mark.parametrize("order", ORDERS)
     @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-    def test_is_one(self, order, dtype):
+    def test_reproduces_the_damped_matrix(self, order, dtype):
         H = definite(150).astype(dtype)
         factor = factorise(H, order, 0.1)
         assert factor.damping == pytest.approx(0.1 * H.diagonal().mean())

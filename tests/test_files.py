@@ -263,7 +263,7 @@ class TestRefused:
         with pytest.raises(InputError, match=message):
             read_qubo(put("a.txt", text), problem=1)
 
-    def test_not_there(self, tmp_path):
+    def test_paths_that_are_no_files(self, tmp_path):
         with pytest.raises(InputError, match=r"no file .*absent\.qubo"):
             read_qubo(tmp_path / "absent.qubo")
         (tmp_path / "folder.qubo").mkdir()
@@ -326,7 +326,7 @@ class TestRefused:
         assert path.read_text() == "old"
         assert list(tmp_path.iterdir()) == [path]
 
-    def test_nowhere(self, tmp_path):
+    def test_paths_that_cannot_be_written(self, tmp_path):
         with pytest.raises(InputError, match=r"cannot write .*a\.npz: No such file"):
             write_qubo(tmp_path / "absent" / "a.npz", example_batch(1, 2))
         (tmp_path / "a.coo").mkdir()

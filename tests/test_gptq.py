@@ -78,7 +78,7 @@ def test_is_the_textbook(order, bits):
 
 @settings(max_examples=40, deadline=None)
 @given(seed=st.integers(0, 10**6), n=st.integers(1, 12), damping=st.floats(1e-4, 2))
-def test_the_identity(seed, n, damping):
+def test_loss_of_the_steps_is_the_error(seed, n, damping):
     """``sum((w - q) / U_ii)^2 = (q - w)^T H' (q - w)`` for the answer."""
     p = problem(3, n, seed)
     _, loss = textbook(p, damping, np.arange(n))
@@ -111,8 +111,8 @@ def test_stays_within_its_levels():
     assert (found.states <= qubo.levels[1]).all()
 
 
-def test_answers_alike():
-    """For any start, number of threads and company."""
+def test_same_answer_in_all_circumstances():
+    """For any start, any number of threads and any other rows."""
     (qubo,) = problem(5, 40).to_qubos()
     states = Gptq().solve(qubo).states
     for other in (

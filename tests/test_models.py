@@ -84,7 +84,7 @@ def test_option_a_shortcut() -> None:
     assert not y[:, 6:].any()
 
 
-def test_a_depth_that_is_none() -> None:
+def test_a_depth_that_no_cifar_resnet_has() -> None:
     with pytest.raises(ValueError, match="6 n \\+ 2"):
         CifarResNet(21)
 

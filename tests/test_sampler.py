@@ -204,7 +204,7 @@ class TestSampler:
         ):
             as_sampler("sa", sweeps=1).sample(MODEL, chain_strength=3)
 
-    def test_is_both_of_dimods_kinds(self):
+    def test_is_a_sampler_and_initialized(self):
         sampler = as_sampler()
         assert isinstance(sampler, dimod.Sampler)
         assert isinstance(sampler, dimod.Initialized)

@@ -70,8 +70,8 @@ def layer_data(
     Parameters
     ----------
     network
-        In eval mode, batch norms folded; the layers before this one with the weights
-        that they have once rounded.
+        In eval mode, batch norms folded; earlier layers with the weights that they
+        will have after rounding.
     layer
         As in `find_layer`.
     batches
@@ -190,7 +190,7 @@ class _Part:
 def following_activation(
     network: nn.Module, layer: str
 ) -> Callable[[Tensor], Tensor] | None:
-    """The activation that takes the layer's output, as one that is never in place.
+    """The activation that takes the layer's output, made never to work in place.
 
     None where the output goes elsewhere first or to several places, and where torch.fx
     cannot trace the network. Folded batch norms and dropout are passed over.

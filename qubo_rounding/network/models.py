@@ -73,8 +73,8 @@ def load_network(model: str, weights: str = "auto") -> Network:
         ``"imagenet"``: published weights, from torch hub's cache or downloaded.
         ``"embedded"``: the small network that ships with this package (`EMBEDDED`).
         ``"auto"``: the first of these that is available, or a factory's own weights;
-        one line on stderr tells when embedded ones stand in. Anything else is the
-        path of a ``.pth`` or ``.safetensors`` file.
+        falling back to embedded ones is reported in one line on stderr. Anything
+        else is the path of a ``.pth`` or ``.safetensors`` file.
 
     Raises
     ------

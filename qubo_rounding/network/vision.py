@@ -137,7 +137,10 @@ class Published:
             return hashlib.file_digest(file, "sha256").hexdigest().startswith(prefix)
 
     def download(self) -> str | None:
-        """Fetch the file into torch hub's cache; where that fails, return why in a line."""
+        """Fetch the file into torch hub's cache.
+
+        Returns one line that says why, if that fails.
+        """
         try:
             self.cached.parent.mkdir(parents=True, exist_ok=True)
             with _socket_timeout(_TIMEOUT_SECONDS):

@@ -188,7 +188,7 @@ class RoundingProblem:
     ) -> RoundingProblem:
         """Problem from the moments of a layer's inputs, with cross moments or without.
 
-        Cross moments are for a layer behind others that are quantized already: it sees
+        Cross moments are for a layer after others that are quantized already: it sees
         x̂ and should still give ``w.x``:
 
             E[(w.x - ŵ.x̂)²] = ŵ Ĥ ŵ - 2 w C ŵ + w S w,

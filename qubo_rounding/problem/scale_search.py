@@ -27,7 +27,7 @@ NEAR = (-2, -1, 0, 1, 2)
 MOVES = [(a, b) for a in (-1, 0, 1) for b in (-1, 0, 1) if (a, b) != (0, 0)]
 """Moves of the lower and the upper end of an asymmetric range."""
 MOVE = 0.05
-"""Length of the `MOVES` of the first round, as a share of the range; then halved."""
+"""Length of `MOVES` in the first round, as a share of the range; halved every round."""
 ZOOMS = 6
 """Rounds of `MOVES`."""
 POLISHES = 20

@@ -93,7 +93,7 @@ class Factor:
         return np.ascontiguousarray(values[:, self.order])
 
     def restore(self, values: NDArray[Any]) -> NDArray[Any]:
-        """Columns of `values` [R, n], which are in the order of decision, as in H."""
+        """Columns of `values` [R, n] moved from the order of decision to that of H."""
         restored = np.empty_like(values)
         restored[:, self.order] = values
         return restored
@@ -105,9 +105,10 @@ def factorise(
     damping: float = 0.0,
     units: Float | None = None,
 ) -> Factor:
-    """Factor H [n, n] with `damping` times its mean absolute diagonal added to it.
+    """Factor H [n, n] plus a multiple of the identity.
 
-    More is added where the sum is not positive definite.
+    The multiple is `damping` times the mean absolute diagonal of H, and more where the
+    sum is not positive definite.
 
     Parameters
     ----------
@@ -140,7 +141,7 @@ def factorise(
 def _try_factor(
     H: NDArray[np.floating[Any]], order: str, added: float, units: Float | None
 ) -> Factor | None:
-    """The factor with `added` on the diagonal; None where H is then indefinite."""
+    """The factor with `added` on the diagonal; None where no factor exists."""
     damped = H.astype(np.float64)
     damped[np.diag_indices(len(H))] += added
     decisions = _decision_order(

@@ -45,7 +45,7 @@ class Gptq(OnePass):
         return None
 
     def targets(self, task: Task, factor: Factor) -> Targets:
-        """The batch's rows in the coordinates of `factor`, free on the whole grid."""
+        """The batch's rows in the coordinates of `factor`, over the whole grid."""
         return level_targets(task.qubo, factor, task.budget.threads)
 
     def decode(self, task: Task, targets: Targets) -> NDArray[Any]:

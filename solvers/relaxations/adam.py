@@ -130,7 +130,7 @@ def adam_corrections(number: NDArray[np.int_], rate: float | Float) -> Float:
 
 @dataclass(frozen=True, eq=False)
 class Quadratic:
-    """The energies of a batch about a point p in float32, in units of each row.
+    """The energies of a batch about a point p in float32, each row in its own unit.
 
     With ``y = s (x - p)``, ``E(x) - E(p) = unit * (y^T H y + c.(x - p))``. The gradient
     c at p is summed in float64, so that large terms cancel before they are rounded: on

@@ -1,4 +1,4 @@
-"""Relaxations in torch: AdaRound's eq. (25), and other devices than the CPU."""
+"""Relaxations in torch: AdaRound's eq. (25), and devices other than the CPU."""
 
 from __future__ import annotations
 
@@ -180,9 +180,10 @@ def descend(
     device: torch.device,
     report: Callable[[States], bool],
 ) -> States:
-    """Descend by Adam on an objective in units [R]; return the last ``h >= 0.5``.
+    """Descend by Adam on an objective in units [R]; return the last rounding.
 
-    `solvers.kernels.relaxation.relax` takes the same steps on the quadratic form.
+    A rounding is ``h >= 0.5``. `solvers.kernels.relaxation.relax` takes the same steps
+    on the quadratic form.
     """
     import torch
 

@@ -61,10 +61,8 @@ class RoundedDescent:
         m, v, y, g = (zeros_like(z) for _ in range(4))
         best, excess = z.copy(), np.full(qubo.rows, np.inf, np.float32)
         lowest, highest = padded(self.lowest), padded(self.highest)
-        best_states, energies = (
-            task.start.astype(np.int16),
-            qubo.energies(task.start, threads),
-        )
+        best_states = task.start.astype(np.int16)
+        energies = qubo.energies(task.start, threads)
         schedule = Schedule(task.monitor, task.budget.cap(self.steps))
         while (chunk := schedule.next()) is not None:
             over_rows(

@@ -108,9 +108,8 @@ class CrossEntropy(Solver):
             elite = np.concatenate([elite, draws], axis=1)
             energies = np.concatenate([energies, qubo.energies(draws, threads)], axis=1)
             if energies.shape[1] > elite_size:
-                order = np.argpartition(energies, elite_size - 1, axis=1)[
-                    :, :elite_size
-                ]
+                order = np.argpartition(energies, elite_size - 1, axis=1)
+                order = order[:, :elite_size]
                 elite, energies = elite[rows, order], energies[rows, order]
         return elite, energies
 

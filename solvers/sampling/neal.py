@@ -93,8 +93,7 @@ class Neal(Solver):
             if len(samples):
                 best = samples.record.energy.argmin()
                 states[r, np.array(samples.variables)] = samples.record.sample[best]
-                # Computed as all other energies are, so that they compare to the last
-                # bit.
+                # Computed as all other energies are, to compare to the last bit.
                 energy = qubo.take([r]).energies(states[[r]])[0]
                 energies[r] = min(energies[r], energy)
             if not task.monitor.report(energies):

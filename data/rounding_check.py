@@ -1,4 +1,4 @@
-"""What rounding does to the trained networks: to nearest, and by the quadratic error.
+"""Effect on the trained networks of rounding to nearest and by the quadratic error.
 
 A quick, self-contained estimate while training; the benchmark itself is elsewhere. A
 convolution's weight, batch norm folded, is rounded on a symmetric per-tensor grid

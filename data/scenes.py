@@ -29,7 +29,7 @@ _CELL = 10  # an 8×8 digit with a border of zeros
 
 @dataclass(frozen=True)
 class Difficulty:
-    """How hard the scenes are.
+    """Settings that make scenes easier or harder.
 
     Attributes
     ----------
@@ -59,9 +59,9 @@ class Scenes:
     difficulty
         Contrast and clutter.
     device
-        Where the scenes are made.
+        Device on which the scenes are made.
     seed
-        Of the generator; the same seed gives the same scenes on the same device.
+        Seed of the generator; the same seed gives the same scenes on the same device.
     """
 
     def __init__(

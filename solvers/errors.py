@@ -19,7 +19,7 @@ class UnknownNameError(InputError):
     Parameters
     ----------
     kind
-        What was named: ``"solver"``, ``"layer"``, …
+        Kind of the thing that was named: ``"solver"``, ``"layer"``, …
     name
         The name as given.
     known

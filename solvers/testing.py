@@ -208,8 +208,8 @@ class _Case:
         qubo = self.qubo if qubo is None else qubo
         solution = self.solver.solve(qubo, seed=SEED, budget=budget, initial=initial)
         states, energies = solution.states, solution.energies
-        kind = "int16" if self.solver.out_of_set else "uint8"
-        form, wanted = f"{states.dtype}{states.shape}", f"{kind}{(qubo.rows, qubo.n)}"
+        dtype = "int16" if self.solver.out_of_set else "uint8"
+        form, wanted = f"{states.dtype}{states.shape}", f"{dtype}{(qubo.rows, qubo.n)}"
         self.require(form == wanted, f"states are {form}, not {wanted}")
         if self.solver.out_of_set and qubo.levels is not None:
             inside = (qubo.levels[0] <= states) & (states <= qubo.levels[1])

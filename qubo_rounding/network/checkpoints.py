@@ -35,7 +35,7 @@ class Checkpoint:
     state
         Tensors by name, without wrapper or ``module.`` prefix.
     metadata
-        What a safetensors header says beside the tensors; empty for ``.pth``.
+        Metadata from the header of a safetensors file; empty for ``.pth``.
     """
 
     state: OrderedDict[str, Tensor]
@@ -208,10 +208,10 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
     """
     wrong = _wrong_shapes(module, state)
     if wrong:
-        key, there, here = wrong[0]
+        key, file_shape, module_shape = wrong[0]
         raise InputError(
-            f"{what}: {key} is {list(there)} in the checkpoint, "
-            f"{list(here)} in the model ({len(wrong)} of another shape)"
+            f"{what}: {key} is {list(file_shape)} in the checkpoint, "
+            f"{list(module_shape)} in the model ({len(wrong)} of another shape)"
         )
     if not hasattr(state, "_metadata"):
         state = OrderedDict(state)

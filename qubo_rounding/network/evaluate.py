@@ -79,7 +79,7 @@ class Predictions:
         return np.asarray(hits.any(axis=1))
 
     def agrees(self, other: Predictions) -> NDArray[np.bool_]:
-        """Whether both put the same class first, ``[N]``."""
+        """Whether this and `other` put the same class first, ``[N]``."""
         return np.equal(self.top5[:, 0], other.top5[:, 0])
 
 

@@ -44,11 +44,11 @@ def fisher_blocks(
     network
         A classifier in eval mode with logits ``[N, classes]``.
     layer_name
-        As in `qubo_rounding.network.layers.find_layer`.
+        Name of the layer, as in `qubo_rounding.network.layers.find_layer`.
     batches
         Inputs of the network. How they are split does not change the labels.
     seed
-        Of the generator that samples the labels.
+        Seed of the generator that samples the labels.
 
     Returns
     -------

@@ -31,7 +31,7 @@ class Images:
     Attributes
     ----------
     name
-        Where they come from: the folder as given, or ``"embedded"``.
+        Origin of the images: the folder as given, or ``"embedded"``.
     digest
         SHA-256 (hex) over the images in order: of a folder's, the relative path and
         the size in bytes of each file; of embedded ones, the pixels.

@@ -73,7 +73,7 @@ def layer_data(
         In eval mode, batch norms folded; earlier layers with the weights that they
         will have after rounding.
     layer
-        As in `find_layer`.
+        Name of the layer, as in `find_layer`.
     batches
         Calibration images. The layer's inputs for them are held in memory, on the
         network's device; a list lets the memory be estimated before all are captured.

@@ -77,9 +77,9 @@ def capture_inputs(
     Parameters
     ----------
     network
-        In eval mode.
+        A network in eval mode.
     layer_name
-        As in `find_layer`.
+        Name of the layer, as in `find_layer`.
     batches
         Inputs of the network; moved to its device and floating-point type.
 
@@ -117,9 +117,9 @@ def layer_moments(
     Parameters
     ----------
     network
-        In eval mode.
+        A network in eval mode.
     layer_name
-        As in `find_layer`.
+        Name of the layer, as in `find_layer`.
     batches
         Inputs of the network.
     progress

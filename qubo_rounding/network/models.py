@@ -30,7 +30,7 @@ class Network:
     Attributes
     ----------
     name
-        As given to `load_network`.
+        The name given to `load_network`.
     module
         In evaluation mode, float32, batch norms not folded.
     weights

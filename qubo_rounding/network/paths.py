@@ -1,4 +1,4 @@
-"""Where the shipped data files lie."""
+"""Paths of the shipped data files."""
 
 from __future__ import annotations
 

@@ -126,7 +126,7 @@ class Published:
 
     @property
     def cached(self) -> Path:
-        """Where torch hub keeps, or would keep, the file."""
+        """Path at which torch hub keeps, or would keep, the file."""
         folder: str = torch.hub.get_dir()
         return Path(folder, "checkpoints", self.file)
 

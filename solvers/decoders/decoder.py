@@ -1,4 +1,4 @@
-"""What decoders share: a factor of H, and rows decoded in blocks."""
+"""Base classes of the decoders: a factor of H, and rows decoded in blocks."""
 
 from __future__ import annotations
 

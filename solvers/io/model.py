@@ -79,7 +79,7 @@ def as_model(
     Raises
     ------
     InputError
-        As `solve`.
+        On all that `solve` refuses.
     """
     # A caller with a dimod model or a sparse matrix has imported its package.
     dimod, sparse = (sys.modules.get(name) for name in ("dimod", "scipy.sparse"))

@@ -28,7 +28,7 @@ class TextFormat:
     suffixes
         Suffixes of its files.
     comment
-        What a comment line begins with; empty: there are none.
+        Prefix of comment lines; empty if there are none.
     first
         The index of the first variable.
     counted

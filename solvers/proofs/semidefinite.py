@@ -165,34 +165,36 @@ def central_path(model: Model) -> Iterator[tuple[Split, float] | None]:
     """
     unit = float(np.abs(model.Q).sum(axis=1).max() + np.abs(model.c).max()) or 1.0
     # Beside so large a diagonal Q hardly counts: this split is nearly on the path.
-    here, mu = split(model, np.full(len(model.c), 2 * unit)), unit / 2
+    point, mu = split(model, np.full(len(model.c), 2 * unit)), unit / 2
     for _ in range(POINTS):
-        here = None if here is None else (yield from centre(model, here, mu))
-        if here is None:
+        point = None if point is None else (yield from centre(model, point, mu))
+        if point is None:
             return
-        yield here, mu
+        yield point, mu
         mu *= SHRINK
 
 
-def centre(model: Model, here: Split, mu: float) -> Generator[None, None, Split | None]:
-    """The central path's point at mu, by Newton's method from `here`; None: not found.
+def centre(
+    model: Model, point: Split, mu: float
+) -> Generator[None, None, Split | None]:
+    """The central path's point at mu, by Newton's method from `point`; None: not found.
 
     g has the gradient ``y_i^2 - y_i`` and, with P the inverse of ``Q + Diag(d)``, the
     second derivatives ``-2 (1/2 - y_i) P_ij (1/2 - y_j)``.
     """
     for _ in range(STEPS):
-        P, v = here.inverse, 0.5 - here.y
-        uphill = here.y**2 - here.y + mu * P.diagonal()
+        P, v = point.inverse, 0.5 - point.y
+        uphill = point.y**2 - point.y + mu * P.diagonal()
         curvature = 2 * (v[:, None] * P * v) + (math.sqrt(mu) * P) ** 2
         _, step, failed = scipy.linalg.lapack.dposv(curvature, uphill)
         if failed:
             return None
         if float(uphill @ step) < NEAR * mu:
-            return here
-        next_split = _climb(model, here, step, mu)
+            return point
+        next_split = _climb(model, point, step, mu)
         if next_split is None:
             return None
-        here = next_split
+        point = next_split
         yield
     return None
 
@@ -209,20 +211,20 @@ def ellipsoid(
     returned as it is, and so is the last one found where rounding allows no further
     step.
     """
-    here = start
+    point = start
     for _ in range(4):
-        if here.bound >= energy:
+        if point.bound >= energy:
             break
-        mu = share * (energy - here.bound) / len(model.c)
-        here = (yield from centre(model, here, mu)) or here
-    return here
+        mu = share * (energy - point.bound) / len(model.c)
+        point = (yield from centre(model, point, mu)) or point
+    return point
 
 
-def _climb(model: Model, here: Split, step: Float, mu: float) -> Split | None:
+def _climb(model: Model, point: Split, step: Float, mu: float) -> Split | None:
     """The first higher split along `step`, which is halved until there is one."""
-    value = here.bound + mu * here.log_det
+    value = point.bound + mu * point.log_det
     for halving in range(30):
-        candidate = split(model, here.d + step * 0.5**halving)
+        candidate = split(model, point.d + step * 0.5**halving)
         if candidate is not None and candidate.bound + mu * candidate.log_det > value:
             return candidate
     return None

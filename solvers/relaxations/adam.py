@@ -1,4 +1,4 @@
-"""What relaxations share: h(V), schedules, the quadratic form, the descent."""
+"""Parts that relaxations share: h(V), schedules, the quadratic form, the descent."""
 
 from __future__ import annotations
 

@@ -73,7 +73,7 @@ class AdaRound(Solver):
     activation
         Whether the activation after the layer is in the loss (eq. 25) or not (eq. 21).
     device
-        Where the quadratic form is minimised, ``"cpu"`` or a device of torch such as
+        Device that minimises the quadratic form, ``"cpu"`` or a device of torch such as
         ``"cuda"``. A layer's data are used on the device that holds them.
     """
 

@@ -144,7 +144,7 @@ def quadratic_loss(
 def relax_on_device(
     task: Task, relaxation: Relaxation, unit: Float, name: str
 ) -> States:
-    """As `solvers.relaxations.adam.relax`, on the torch device called `name`."""
+    """Like `solvers.relaxations.adam.relax`, on the torch device called `name`."""
     device = find_device(name)
     qubo, point = task.qubo, origin(task)
     form = Quadratic.at(qubo, point, unit, qubo.free(), task.budget.threads)

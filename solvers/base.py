@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -19,6 +20,9 @@ from solvers.qubo import Float, QuboBatch, States
 
 if TYPE_CHECKING:
     import dimod
+
+# Seconds that a search for the sake of compiling has, and how often it is made.
+WARMING, WARMINGS = 0.2, 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -179,6 +183,24 @@ class Solver(ABC):
     def supports(self, qubo: QuboBatch) -> str | None:
         """Why this solver cannot take `qubo`; None where it can."""
         return None
+
+    def compile_for(self, qubo: QuboBatch) -> None:
+        """Compile all that a `solve` of such a batch may reach.
+
+        By searches of a row for a sweep, which meets what large rows need, and of a few
+        of its variables for a moment, which meets what comes late. A search that
+        outlasts its time has compiled something, and is made again. Where that is not
+        enough or takes too long, a solver does it in a way of its own.
+        """
+        from solvers.warming import corner, freest_row
+
+        self.solve(freest_row(qubo), budget=Budget(sweeps=1))
+        part = corner(qubo)
+        for _ in range(WARMINGS):
+            begun = time.perf_counter()
+            self.solve(part, budget=Budget(seconds=WARMING))
+            if time.perf_counter() - begun < 2 * WARMING:
+                break
 
     @abstractmethod
     def search(self, task: Task) -> States:

@@ -21,7 +21,7 @@ from tqdm import tqdm
 
 from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem, suited_betas
-from benchmarks.harness.race import States, warm_up
+from benchmarks.harness.race import States
 from benchmarks.harness.readers import read_entry
 from benchmarks.harness.tables import columns, number
 from benchmarks.harness.trials import Trial, Trials
@@ -94,7 +94,7 @@ def measure(
 def polish(problem: RoundingProblem, states: States, threads: int) -> dict[str, Any]:
     """The ratio to nearest after a one-flip descent, and the seconds it takes."""
     qubos = problem.to_qubos()
-    warm_up(parse_solver("descent"), qubos[0])
+    parse_solver("descent").compile_for(qubos[0])
     begun = time.perf_counter()
     parts = states.astype(np.uint8).reshape(len(qubos), -1, qubos[0].n)
     descended = [

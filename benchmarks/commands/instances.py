@@ -27,7 +27,6 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness.log import RunLog, open_log
-from benchmarks.harness.race import warm_up
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
@@ -151,7 +150,7 @@ def race(
 def _measure(
     solver: Solver, qubo: QuboBatch, seed: int, budget: Budget
 ) -> dict[str, Any]:
-    warm_up(solver, qubo)
+    solver.compile_for(qubo)
     found = solver.solve(qubo, seed=seed, budget=budget)
     seconds, best = found.trace
     return {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -18,35 +17,10 @@ from solvers.layer_data import LayerData
 
 # uint8; of a solver out of the set int16.
 States = NDArray[np.integer[Any]]
-# Variables of a problem that any solver is soon done with.
-CORNER, CORNER_SECONDS = 40, 0.2
 # A claimed energy may differ from the recomputed one by this share of it …
 CLAIM_TOLERANCE = 1e-6
 # … or by this share of the terms that cancel in it.
 CANCELLATION = 1e-12
-
-
-def warm_up(solver: Solver, qubo: QuboBatch) -> None:
-    """Compile what the solver needs: on one row for a sweep, then on a corner of it.
-
-    What comes late in a search is reached in the corner, what large rows need in the
-    row. A search that outlasts its time has compiled something, and is run again.
-    """
-    solver.solve(qubo.take(slice(0, 1)), budget=Budget(sweeps=1))
-    n = min(qubo.n, CORNER)
-    corner = QuboBatch(
-        H=qubo.H[:n, :n],
-        linear=qubo.linear[:1, :n],
-        offset=qubo.offset[:1],
-        scale=qubo.scale[:1, :n],
-        prior=qubo.prior[:1, :n],
-        levels=None if qubo.levels is None else qubo.levels[:, :1, :n],
-    )
-    for _ in range(3):
-        begun = time.perf_counter()
-        solver.solve(corner, budget=Budget(seconds=CORNER_SECONDS))
-        if time.perf_counter() - begun < 2 * CORNER_SECONDS:
-            break
 
 
 def run_solver(
@@ -74,7 +48,7 @@ def solve(
     Several batches are solved one after the other; the seconds are shared. `data` are
     the layers behind them.
     """
-    warm_up(solver, qubos[0])
+    solver.compile_for(qubos[0])
     solutions: list[Solution] = []
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
         for i, qubo in enumerate(qubos):

@@ -28,7 +28,6 @@ from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem
 from benchmarks.harness.trials import Trial, Trials
 from benchmarks.options import add
-from qubo_rounding.problem import RoundingProblem
 from solvers.lattice.solver import Lattice
 from solvers.qubo import Float
 
@@ -84,7 +83,6 @@ def run(options: argparse.Namespace) -> int:
     )
     trials = Trials(lambda: problem, log, threads=options.threads)
     trials.require_ratio()
-    _warm_up(problem)
     print(headline(options.problem, problem))
     if options.seeds > 1:
         print(f"median [lowest, highest] of {options.seeds} seeds")
@@ -98,12 +96,6 @@ def run(options: argparse.Namespace) -> int:
     if options.figure is not None:
         figure(options.figure, found, options.problem.stem)
     return 0
-
-
-def _warm_up(problem: RoundingProblem) -> None:
-    # On one row, with what a search of a single sweep would leave uncompiled.
-    row = problem.to_qubos()[0].take(slice(0, 1))
-    Lattice(num_sweeps=1, elites=2, rounds=1).solve(row)
 
 
 def runs(

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
 
 from solvers.base import Solver, Task
-from solvers.budget import Monitor
+from solvers.budget import Budget, Monitor
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
 from solvers.lattice.moves import BUILD_SECONDS, flatness
 from solvers.lattice.solver import Lattice
 from solvers.proofs.exact import Exact
 from solvers.qubo import QuboBatch, States
+from solvers.warming import freest_row
 
 # Rows of at most this many free variables are solved exactly in milliseconds.
 EXACT = 28
@@ -44,6 +46,18 @@ class Auto(Solver):
     name: ClassVar[str] = "auto"
 
     polish: str = "pair-flip"
+
+    def compile_for(self, qubo: QuboBatch) -> None:
+        """What may be chosen with any seconds, and the polish."""
+        row = freest_row(qubo)
+        chosen = {
+            solver
+            for seconds in (None, math.inf, 0.0)
+            for solver in choose(qubo, seconds)
+        }
+        for solver in chosen:
+            solver.compile_for(row)
+        self.solve(row, budget=Budget(sweeps=1))
 
     def search(self, task: Task) -> States:
         """Choose the solvers and run them in turn."""

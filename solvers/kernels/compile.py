@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numba
 from llvmlite import ir
-from numba.core import types
+from numba.core import event, types
 from numba.extending import intrinsic
 
 # Untyped: numba sets the settings' names at run time.
@@ -57,6 +58,31 @@ def cache_folder() -> Path | None:
 
 
 _FOLDER = cache_folder()
+
+
+class Notice(event.Listener):
+    """Says on a terminal, once, why nothing seems to happen."""
+
+    def __init__(self) -> None:
+        self.said = False
+
+    def on_start(self, event: Any) -> None:
+        """A function is not in the cache, and is about to be compiled."""
+        module = event.data["dispatcher"].py_func.__module__
+        if self.said or not module.startswith("solvers.kernels."):
+            return
+        self.said = True
+        if sys.stderr is not None and sys.stderr.isatty():
+            # In place of what a progress bar may have left in the line.
+            text = "\r\x1b[Kcompiling kernels (once, some seconds) …"
+            print(text, file=sys.stderr, flush=True)
+
+    def on_end(self, event: Any) -> None:
+        """It has been compiled."""
+
+
+# numba tells of what it compiles; calls of what is compiled know nothing of it.
+event.register("numba:compile", Notice())
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:

@@ -193,7 +193,7 @@ class Tiles:
     def _read(self, room: NDArray[np.int8]) -> States:
         n = self.lanes.qubo.n
         down = room.transpose(0, 2, 1).reshape(-1, room.shape[1])[: self.walks, :n]
-        return (down < 0).astype(np.uint8)
+        return (down < 0).astype(np.uint8, order="C")
 
     def costs(self, vectors: Vectors) -> Float:
         """Costs [W, m] of moves where the walks stand; infinite where infeasible.
@@ -253,8 +253,8 @@ def _moves(
     varies: bool,
     local: Any,
 ) -> Moves:
-    # What has no moves is of the kind that is compiled anyway.
-    width = WIDTHS[c if len(vectors) else 0]
+    # Without moves of the last class, which is rare, none of its kind is compiled.
+    width = WIDTHS[c if c < 2 or len(vectors) else 0]
     which, sign = vectors.which[:, :width], vectors.sign[:, :width]
     more = ((0, 0), (0, width - which.shape[1]))
     spare = which < 0

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import ClassVar
 
 import numpy as np
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
 from solvers.decoders.factor import binary_targets, factorise
-from solvers.lattice.lanes import Lanes, Tiles, thresholds
+from solvers.lattice.lanes import WHOLE, Lanes, Tiles, thresholds
 from solvers.lattice.moves import (
     BUILD_SECONDS,
     FLAT,
@@ -21,8 +21,9 @@ from solvers.lattice.moves import (
 )
 from solvers.lattice.pool import DAMPING, Pool
 from solvers.pace import Schedule
-from solvers.qubo import Float, States
+from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import one_blas_thread
+from solvers.warming import freest_row
 
 MOVES = ("auto", *KINDS)
 STARTS = ("nearest", "babai", "kbest")
@@ -113,6 +114,20 @@ class Lattice(Solver):
             self.require(getattr(self, name) >= 1, f"{name} must be at least 1")
         for name in ("max_moves", "rounds"):
             self.require(getattr(self, name) >= 0, f"{name} must be at least 0")
+
+    def compile_for(self, qubo: QuboBatch) -> None:
+        """By a pool of two states and a round, for a row.
+
+        A large H may be walked through in blocks or not, as the library has it; how
+        large that is may depend on time.
+        """
+        least = replace(
+            self, num_sweeps=1, elites=min(self.elites, 2), rounds=min(self.rounds, 1)
+        )
+        row = freest_row(qubo)
+        least.solve(row)
+        if self.moves == "auto" and qubo.n > WHOLE:
+            replace(least, moves="pairs", elites=1).solve(row)
 
     def search(self, task: Task) -> States:
         """Decode, anneal, and improve the pool while time lasts."""
@@ -273,7 +288,9 @@ class _Search:
             states = np.stack(part, axis=1).reshape(len(rows), n)
             if self.more():
                 states = self.anneal(rows, states, self.solver.num_sweeps)
-            found += list(states.reshape(-1, len(part), n).transpose(1, 0, 2))
+            apart = states.reshape(-1, len(part), n).transpose(1, 0, 2)
+            # Kernels are compiled once more for what does not lie row by row.
+            found += list(np.ascontiguousarray(apart))
         return found
 
     def anneal(self, rows: NDArray[np.intp], states: States, sweeps: int) -> States:

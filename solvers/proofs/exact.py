@@ -14,8 +14,9 @@ from solvers.budget import Budget, Monitor
 from solvers.flips.tabu import Tabu
 from solvers.proofs.proof import Proof
 from solvers.proofs.semidefinite import Model
-from solvers.qubo import Float, States
+from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import one_blas_thread
+from solvers.warming import CORNER, corner
 
 # A million nodes.
 MILLION = 1 << 20
@@ -90,6 +91,11 @@ class Exact(Solver):
         self.require(self.largest >= 0, "largest must be at least 0")
         self.require(self.million_nodes >= 1, "million_nodes must be at least 1")
         self.require(self.sweeps >= 1, "sweeps must be at least 1")
+
+    def compile_for(self, qubo: QuboBatch) -> None:
+        """By proofs of small rows: of many nodes, and by enumeration alone."""
+        for size in (CORNER, 8):
+            self.solve(corner(qubo, size), budget=Budget(sweeps=1))
 
     def search(self, task: Task) -> States:
         """Prove row after row, in turns (see `solvers.proofs.proof.Proof.advance`)."""

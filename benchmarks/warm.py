@@ -1,0 +1,74 @@
+"""Compile the kernels of all solvers into the cache, so that later runs start at once.
+
+    python -m benchmarks.warm --solver lattice,tabu
+
+For H in float32 and in float64, one scale per row and one per weight, and for few
+variables and so many that `lattice` walks through its moves in blocks. What is in the
+cache already is only loaded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.harness.command import exit_code
+from benchmarks.studies.limits import synthetic
+from solvers import QuboBatch, Solver, label, parse_solvers
+from solvers.kernels.compile import cache_folder
+from solvers.lattice.lanes import WHOLE
+from solvers.lattice.solver import Lattice
+from solvers.registry import BUILT_IN
+
+# Enough for moves of every kind.
+SMALL = 49
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; the exit code."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.warm",
+        description="Compile the solvers' kernels into the cache.",
+    )
+    parser.add_argument("--solver", metavar="NAME,NAME,…", help="(all built-in ones)")
+    options = parser.parse_args(arguments)
+    return exit_code(lambda: _run(options))
+
+
+def _run(options: argparse.Namespace) -> int:
+    # `neal` wraps another package, and has nothing to compile.
+    names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
+    solvers = parse_solvers(names)
+    folder = cache_folder()
+    begun = time.perf_counter()
+    with tqdm(solvers, desc="kernels", disable=None) as bar:
+        for solver in bar:
+            bar.set_postfix_str(label(solver))
+            for qubo in batches(solver):
+                solver.compile_for(qubo)
+    seconds = time.perf_counter() - begun
+    place = f"in {folder}" if folder else "nowhere: no folder can be written to"
+    print(f"kernels of {len(solvers)} solvers in {seconds:.1f} s; kept {place}")
+    return 0
+
+
+def batches(solver: Solver) -> Iterator[QuboBatch]:
+    """A batch of every kind that has kernels of its own."""
+    small = synthetic(SMALL, 2)
+    levels = np.array([np.full((2, SMALL), -8), np.full((2, SMALL), 7)], np.int32)
+    for dtype in (np.float32, np.float64):
+        qubo = replace(small, H=small.H.astype(dtype), levels=levels)
+        yield qubo
+        yield replace(qubo, scale=np.ones((2, SMALL)))
+    if isinstance(solver, Lattice):
+        yield synthetic(WHOLE + 1, 1)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

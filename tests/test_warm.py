@@ -1,0 +1,46 @@
+"""Kernels compiled ahead through `benchmarks.warm`, and the line that says so."""
+
+from __future__ import annotations
+
+import io
+import sys
+from types import SimpleNamespace
+
+import pytest
+
+from benchmarks import first_solve, warm
+from solvers.kernels import descent, flips
+from solvers.kernels.compile import Notice, cache_folder
+
+
+def test_says_where_kernels_are(capsys):
+    assert warm.main(["--solver", "nearest,descent"]) == 0
+    out = capsys.readouterr().out
+    assert out.startswith("kernels of 2 solvers in ")
+    assert out.endswith(f" s; kept in {cache_folder()}\n")
+    assert warm.main(["--solver", "nonsense"]) == 2
+    assert "nonsense" in capsys.readouterr().err
+
+
+def test_first_solve(capsys):
+    """A cold start compiles, a warm one does not."""
+    assert first_solve.main(["--solver", "descent"]) == 0
+    heading, line = capsys.readouterr().out.splitlines()
+    assert heading.split()[0] == "solver"
+    name, cold, _, warm, *_ = line.split()
+    assert name == "descent"
+    assert float(cold) > float(warm)
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_notice(terminal, monkeypatch):
+    """One line on a terminal, however much is compiled; elsewhere nothing."""
+    stderr = io.StringIO()
+    monkeypatch.setattr(stderr, "isatty", lambda: terminal)
+    monkeypatch.setattr(sys, "stderr", stderr)
+    notice = Notice()
+    foreign = SimpleNamespace(py_func=test_notice)
+    for kernel in (foreign, flips.anneal, descent.pairs):
+        notice.on_start(SimpleNamespace(data={"dispatcher": kernel}))
+    assert stderr.getvalue().count("compiling kernels") == terminal
+    assert stderr.getvalue().count("\n") == terminal

@@ -5,37 +5,49 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
 # Size of the products that one BLAS thread computes in any case.
 ONE_THREAD_UP_TO = 512
+# An array whose first axis is the rows, or a named tuple of such arrays.
+PerRow: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
 
 
 def over_rows(
     kernel: Callable[..., None],
     shared: tuple[object, ...],
-    per_row: tuple[NDArray[Any], ...],
+    per_row: tuple[PerRow, ...],
     threads: int = 1,
 ) -> None:
     """Run ``kernel(*shared, *per_row)`` on slices of rows, one slice a thread.
 
-    The arrays of `per_row` have the rows as their first axis and are cut. The kernel
-    must release the GIL to gain from it, and treat rows independently.
+    The arrays of `per_row` have the rows as their first axis and are cut; so are all
+    arrays of a named tuple. The kernel must release the GIL to gain from it, and treat
+    rows independently.
     """
-    rows = len(per_row[0])
+    first_array = per_row[0]
+    while isinstance(first_array, tuple):
+        first_array = first_array[0]
+    rows = len(first_array)
     bounds = np.linspace(0, rows, min(threads, rows) + 1).astype(int)
 
     def run(first: int, last: int) -> None:
-        kernel(*shared, *(array[first:last] for array in per_row))
+        kernel(*shared, *(_cut(part, first, last) for part in per_row))
 
     if len(bounds) == 2:
         run(0, rows)
         return
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
+
+
+def _cut(part: PerRow, first: int, last: int) -> PerRow:
+    if isinstance(part, tuple):
+        return type(part)(*(array[first:last] for array in part))
+    return part[first:last]
 
 
 def one_blas_thread(size: int = 0) -> AbstractContextManager[Any]:

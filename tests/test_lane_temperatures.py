@@ -92,7 +92,7 @@ class TestTemperatures:
         one = replace(one, fixed=None, H=one.H / 4, linear=one.linear / 4)
         lanes = case(one, kinds, 40).lanes
         if kind.startswith("blocks"):
-            assert len(lanes.blocks[2]) > 1
+            assert len(lanes.blocks.near) > 1
         rows = np.arange(walks) % 2
         tiles = lanes.stand(rows, some_states(one.take(rows)))
         counts = np.zeros((2, 2**n))

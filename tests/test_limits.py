@@ -116,7 +116,7 @@ def test_what_a_sweep_in_blocks_needs(monkeypatch):
     monkeypatch.setattr("solvers.lattice.lanes.BLOCK", 256)
     monkeypatch.setattr("benchmarks.studies.limits.BLOCK", 256)
     one = Measured.of("300", limits.synthetic(300, 20), "pairs", 1, 1e9)
-    width, blocks = len(one.lanes.H), len(one.lanes.blocks[2])
+    width, blocks = len(one.lanes.H), len(one.lanes.blocks.near)
     assert width == 304
     sweep = rates.Sweep(seconds=1.0, accepted=30.0, products=100.0 * 2 * blocks)
     kernel = {4: 1e6, 16: 2e6, 64: 4e6}

@@ -11,7 +11,7 @@ from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
 from solvers.flips.qbsolv import Qbsolv
 from solvers.flips.tabu import TabuWalk
-from solvers.kernels import tabu_rounds
+from solvers.kernels import tabu_parts, tabu_rounds
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     brute_force,
@@ -90,7 +90,7 @@ def test_a_part_is_the_model_with_the_rest_clamped():
     walk.cost[:, :30] = np.where(np.isfinite(costs), costs / walk.unit[:, None], 1e30)
     chosen = np.flatnonzero(qubo.free(1))[[5, 2, 11]]
     H, z, cost = (np.zeros((k, 16), np.float32) for k in (3, 1, 1))
-    tabu_rounds.part(walk.H, walk.z, walk.cost, 1, chosen, H, z, cost)
+    tabu_parts.part(walk.H, walk.z, walk.cost, 1, chosen, H, z, cost)
     for bits in range(1, 8):
         flipped = [a for a in range(3) if bits >> a & 1]
         # The change of a set of flips: single costs and pairs.

@@ -169,8 +169,8 @@ class TestAnswers:
 
         def watched(kernel, shared, per_row, threads):
             over_rows(kernel, shared, per_row, threads)
-            held, stale, _, runs = per_row[-4:]
-            seen.append((held.copy(), stale.copy(), runs.copy()))
+            pool = per_row[-1]
+            seen.append((pool.held.copy(), pool.stale.copy(), pool.runs.copy()))
 
         monkeypatch.setattr("solvers.flips.tabu.over_rows", watched)
         monkeypatch.setattr("solvers.flips.tabu.CHUNK", 4 * 20 * 20)
@@ -187,11 +187,11 @@ class TestAnswers:
 
         def watched(kernel, shared, per_row, threads):
             over_rows(kernel, shared, per_row, threads)
-            here, (going, states, _, held, *_) = per_row[8], per_row[-7:]
-            for r in np.flatnonzero(going & (held > 1)):
-                assert (states[r, : held[r]] == here[r]).all(axis=1).any()
-                pool = states[r, : held[r]].tobytes()
-                left.setdefault(pool, set()).add(here[r].tobytes())
+            _, place, _, _, pool = per_row
+            for r in np.flatnonzero(pool.going & (pool.held > 1)):
+                states = pool.states[r, : pool.held[r]]
+                assert (states == place.here[r]).all(axis=1).any()
+                left.setdefault(states.tobytes(), set()).add(place.here[r].tobytes())
 
         monkeypatch.setattr("solvers.flips.tabu.over_rows", watched)
         monkeypatch.setattr("solvers.flips.tabu.CHUNK", 3 * 60 * 60)

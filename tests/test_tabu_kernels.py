@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+import numba
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,6 @@ from hypothesis import strategies as st
 
 from solvers.flips.tabu import TabuWalk, run_length
 from solvers.kernels import tabu
-from solvers.kernels.compile import jit
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     example_batch,
@@ -22,9 +22,9 @@ from tests.cases import SIZES, flip_costs, make, some_states
 pytestmark = pytest.mark.arithmetic
 
 F = np.float32
-# As Python can call them.
+# As Python can call them; not cached, where they would pass for the kernels.
 STAND, TURN, UPDATE, RUN, FOLLOW, ENERGY = (
-    jit(kernel.py_func)
+    numba.njit(error_model="numpy")(kernel.py_func)
     for kernel in (
         *(tabu.stand, tabu.turn, tabu.update, tabu.tabu),
         *(tabu.follow, tabu.exact_energy),
@@ -73,11 +73,10 @@ def index_of(walk: TabuWalk, least: float) -> int:
 
 
 def run(walk: TabuWalk, r: int, iterations: int, tenure: int, spread: int = 0) -> int:
-    return RUN(
-        walk.H, walk.z, walk.cost, walk.expiry, r, iterations, 10**6, tenure, spread,
-        walk.noise[r], walk.clock, walk.found, walk.value, walk.lowest, walk.best,
-        np.arange(len(walk.z), dtype=np.uint64), walk.index, walk.low,
-    )  # fmt: skip
+    rng = np.arange(len(walk.z), dtype=np.uint64)
+    state = walk.position()[1]
+    limits = iterations, 10**6, tenure, spread, walk.noise[r]
+    return RUN(walk.matrix, state, r, *limits, rng)
 
 
 class TestMoves:
@@ -197,14 +196,13 @@ class TestMoves:
         """After its patience without progress, or by its length."""
         qubo = example_batch(1, 20)
         walk = stand(qubo, qubo.nearest())
-        args = (walk.H, walk.z, walk.cost, walk.expiry, 0, 10**6, 15, 3, 2)
-        rest = (walk.clock, walk.found, walk.value, walk.lowest, walk.best)
+        state, limits = walk.position()[1], (0, 10**6, 15, 3, 2)
         rng = np.zeros(1, np.uint64)
-        RUN(*args, walk.noise[0], *rest, rng, walk.index, walk.low)
+        RUN(walk.matrix, state, *limits, walk.noise[0], rng)
         assert walk.clock[0] == walk.found[0] + 15
         # Energies that sink for ever, as a drift of rounding would have them.
-        sinking = (walk.noise[0] - 1e9, walk.clock * 0, walk.found * 0, *rest[2:])
-        made = RUN(*args, *sinking, rng, walk.index, walk.low)
+        state = state._replace(clock=walk.clock * 0, found=walk.found * 0)
+        made = RUN(walk.matrix, state, *limits, walk.noise[0] - 1e9, rng)
         assert made == 15 * tabu.PATIENCES
         assert run_length(1e9, 10**6) * tabu.PATIENCES <= 2**24
 

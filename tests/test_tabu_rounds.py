@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import numba
 import numpy as np
 import pytest
 
-from solvers.kernels import tabu, tabu_rounds
-from solvers.kernels.compile import jit
+from solvers.flips.tabu import Tabu
+from solvers.kernels import tabu, tabu_parts, tabu_rounds
 from solvers.testing import (
     reference_energies,
 )
@@ -14,8 +15,8 @@ from tests.cases import flip_costs, make, some_states
 from tests.test_tabu_kernels import stand, states_of
 
 F = np.float32
-# As Python can call it.
-SWEEP_PARTS = jit(tabu_rounds.sweep_parts.py_func)
+# As Python can call it; not cached, where it would pass for the kernel.
+SWEEP_PARTS = numba.njit(error_model="numpy")(tabu_parts.sweep_parts.py_func)
 
 
 class TestPool:
@@ -25,10 +26,12 @@ class TestPool:
         pool = np.stack([some_states(qubo, seed=k)[0] for k in (1, 2)])[None]
         walk = stand(qubo, pool[:, 0])
         before = reference_energies(qubo, pool[:, 0])
+        options = Tabu().rules(60)
+        rules = options._replace(relink=relink, weakest=weak, strongest=strong)
+        held, rng = np.array([2]), np.array([seed], np.uint64)
         steps, change = tabu_rounds.leave(
-            walk.H, 0, 0, relink, 0.5, weak, strong, walk.z, walk.cost, walk.expiry,
-            pool, np.array([2]), np.array([seed], np.uint64), walk.index, walk.low,
-        )  # fmt: skip
+            walk.matrix, walk.position()[1], 0, 0, rules, pool, held, rng
+        )
         x = states_of(walk)
         after = reference_energies(qubo, x)
         assert change * walk.unit[0] == pytest.approx((after - before)[0], rel=1e-4)
@@ -104,10 +107,10 @@ class TestPool:
         order = np.empty(47, np.int64)
         rng = np.zeros(2, np.uint64)
         for r in range(2):
+            limits = subsize, subsize, 3, walk.noise[r]
             free, _ = SWEEP_PARTS(
-                walk.H, subsize, subsize, 3, r, walk.noise[r], walk.z, walk.cost,
-                walk.expiry, order, rng, walk.index, walk.low,
-            )  # fmt: skip
+                walk.matrix, walk.position()[1], r, *limits, order, rng
+            )
             assert free == qubo.free(r).sum()
             assert set(order[:free]) == set(np.flatnonzero(qubo.free(r)))
         x = states_of(walk)
@@ -122,5 +125,5 @@ class TestPool:
     def test_parts_are_ordered_by_cost(self):
         cost = np.array([[3, -1, tabu.NEVER, 2]], F)
         order = np.empty(4, np.int64)
-        assert tabu_rounds.by_cost(cost, 0, 4, order) == 3
+        assert tabu_parts.by_cost(cost, 0, 4, order) == 3
         np.testing.assert_array_equal(order[:3], [1, 3, 0])

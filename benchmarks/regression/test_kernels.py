@@ -14,15 +14,9 @@ from benchmarks.regression.problems import problem
 from benchmarks.regression.tolerances import EXACT, RELAXED, SEARCH
 from solvers import QuboBatch
 from solvers.decoders.factor import binary_targets, factorise
-from solvers.flips.tabu import (
-    PART_PATIENCE,
-    SPREAD,
-    Tabu,
-    TabuWalk,
-    run_length,
-    tenures,
-)
+from solvers.flips.tabu import Tabu, TabuWalk
 from solvers.kernels import flips, relaxation, tabu_rounds
+from solvers.kernels.tabu_state import Pool
 from solvers.polish import MOVES, descend
 from solvers.qubo import States
 from solvers.relaxations.adam import Quadratic, Relaxation, padded, typical_curvature
@@ -116,31 +110,22 @@ def k_best(qubo: QuboBatch) -> Kernel:
 def tabu(qubo: QuboBatch) -> Kernel:
     """Tabu runs with path relinking and parts: 50 n flips a row."""
     options, (rows, n) = Tabu(), (qubo.rows, qubo.n)
-    size, shared = min(options.subsize, n), TabuWalk.at(qubo, qubo.nearest())
+    rules, shared = options.rules(n), TabuWalk.at(qubo, qubo.nearest())
 
     def prepare() -> tuple[Any, ...]:
         walk = TabuWalk.at(qubo, qubo.nearest())
         tenure, held, stale, spent, runs = np.zeros((5, rows), np.int64)
-        pool = np.zeros((rows, options.pool, n), np.uint8)
+        states = np.zeros((rows, options.pool, n), np.uint8)
         best = np.full((rows, options.pool), np.inf)
         going = np.zeros(rows, bool)
-        return (
-            *(*walk.model(qubo), *walk.position(), _streams(qubo)),
-            *(tenure, going, pool, best, held, stale, spent, runs),
-        )
+        pool = Pool(states, best, held, stale, tenure, going, spent, runs)
+        return walk.model(qubo), *walk.position(), _streams(qubo), pool
 
     def work(*state: Any) -> Any:
-        tabu_rounds.search(
-            *(shared.exact, shared.H, shared.index, shared.low, 50 * n),
-            *(run_length(options.patience, n), options.relink, options.share),
-            *(round(options.weakest * n), round(options.strongest * n)),
-            *(*tenures(options.tenure, n), SPREAD),
-            *(size, run_length(PART_PATIENCE, size)),
-            *state,
-        )
-        pool, best, *_, spent, runs = state[-6:]
-        states = pool[np.arange(rows), best.argmin(axis=1)]
-        return states, int(spent.sum()), int(runs.sum())
+        tabu_rounds.search(shared.exact, shared.matrix, rules, 50 * n, *state)
+        pool = state[-1]
+        states = pool.states[np.arange(rows), pool.energies.argmin(axis=1)]
+        return states, int(pool.spent.sum()), int(pool.runs.sum())
 
     return _of_states(qubo, prepare, work, ("flips", "runs"), SEARCH)
 

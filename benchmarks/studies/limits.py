@@ -223,7 +223,7 @@ class Measured:
             return flops, flops / self.kernel[4]
         near = 2 * LANES * BLOCK * sweep.accepted * self.size
         far = each * sweep.products
-        mean = sweep.products / (self.tiles * len(self.lanes.blocks[2]))
+        mean = sweep.products / (self.tiles * len(self.lanes.blocks.near))
         like = min(COUNTS, key=lambda count: abs(np.log(max(mean, 1) / count)))
         return near + far, near / self.block + far / self.kernel[like]
 
@@ -238,7 +238,7 @@ class Measured:
         moves = self.tiles * sum(moves.nbytes for moves in self.lanes.moves)
         if self.lanes.blocks is None:
             return float(fields + moves + 4 * width * sweep.products * self.size)
-        blocks = min(len(self.lanes.blocks[2]), sweep.products / self.tiles)
+        blocks = min(len(self.lanes.blocks.near), sweep.products / self.tiles)
         return float(fields * (1 + blocks) + moves + 4 * width * sweep.products)
 
 

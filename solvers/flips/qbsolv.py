@@ -11,6 +11,7 @@ import numpy as np
 from solvers.base import Solver, Task
 from solvers.flips.tabu import CHUNK, SPREAD, TabuWalk, run_length, tenures
 from solvers.kernels import tabu_rounds as kernels
+from solvers.kernels.tabu_state import Champion, PassRules
 from solvers.pace import Pace
 from solvers.polish import descend
 from solvers.qubo import States
@@ -86,24 +87,24 @@ class Qbsolv(Solver):
         champion, energy = begin.copy(), qubo.energies(begin, threads)
         idle, made = np.zeros((2, rows), np.int64)
         size = min(self.subsize, max(n, 1))
+        shortest, longest = tenures(0, n)
+        rules = PassRules(
+            repeats=self.repeats,
+            subsize=size,
+            patience=run_length(self.patience, n),
+            part_patience=run_length(self.patience, size),
+            shortest=shortest,
+            longest=longest,
+            spread=SPREAD,
+        )
+        best = Champion(champion, energy, idle, made)
         # A pass looks at every variable about three times n, if it is short.
         pace = Pace(task.monitor, max(1, CHUNK // max(3 * rows * n * n, 1)))
         while passes := pace.next(task.budget.cap(10**9) - pace.taken):
             over_rows(
                 kernels.passes,
-                (
-                    walk.exact,
-                    walk.H,
-                    walk.index,
-                    walk.low,
-                    passes,
-                    self.repeats,
-                    size,
-                )
-                + (run_length(self.patience, n), run_length(self.patience, size))
-                + (*tenures(0, n), SPREAD),
-                (*walk.model(qubo), *walk.position(), rng)
-                + (champion, energy, idle, made),
+                (walk.exact, walk.matrix, rules, passes),
+                (walk.model(qubo), *walk.position(), rng, best),
                 threads,
             )
             over = (idle >= self.repeats) | (walk.most < 0)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,6 +13,7 @@ from solvers.base import Solver, Task
 from solvers.errors import InputError
 from solvers.kernels import flips, tabu_rounds
 from solvers.kernels import tabu as kernels
+from solvers.kernels.tabu_state import Matrix, Model, Place, Pool, Rules, Run
 from solvers.pace import Pace
 from solvers.polish import descend
 from solvers.qubo import Float, QuboBatch, States
@@ -106,21 +107,17 @@ class Tabu(Solver):
         states = np.zeros((rows, self.pool, n), np.uint8)
         energies = np.full((rows, self.pool), np.inf)
         tenure, held, stale, spent, runs = np.zeros((5, rows), np.int64)
-        rng, going = task.streams(), np.zeros(rows, bool)
+        going = np.zeros(rows, bool)
+        pool = Pool(states, energies, held, stale, tenure, going, spent, runs)
+        rules, rng = self.rules(n), task.streams()
         best, best_energy = task.start, qubo.energies(task.start, threads)
-        size = min(self.subsize, n)
         most = task.budget.cap(self.num_sweeps) * n
         pace = Pace(task.monitor, max(1, CHUNK // max(rows * n, 1)))
         while pace.next(most - pace.taken):
             over_rows(
                 tabu_rounds.search,
-                (walk.exact, walk.H, walk.index, walk.low, pace.taken)
-                + (run_length(self.patience, n), self.relink, self.share)
-                + (max(1, round(self.weakest * n)), max(1, round(self.strongest * n)))
-                + (*tenures(self.tenure, n), SPREAD)
-                + (size, run_length(PART_PATIENCE, size)),
-                (*walk.model(qubo), *walk.position(), rng)
-                + (tenure, going, states, energies, held, stale, spent, runs),
+                (walk.exact, walk.matrix, rules, pace.taken),
+                (walk.model(qubo), *walk.position(), rng, pool),
                 threads,
             )
             # The best of a pool, or of a run that is not over.
@@ -139,6 +136,22 @@ class Tabu(Solver):
         # Runs ignore gains as small as the rounding of float32.
         return descend(
             qubo, best, threads=threads, going=lambda _: task.monitor.remaining() > 0
+        )
+
+    def rules(self, n: int) -> Rules:
+        """The options as the kernels want them, for n variables."""
+        size, (shortest, longest) = min(self.subsize, n), tenures(self.tenure, n)
+        return Rules(
+            patience=run_length(self.patience, n),
+            relink=self.relink,
+            share=self.share,
+            weakest=max(1, round(self.weakest * n)),
+            strongest=max(1, round(self.strongest * n)),
+            shortest=shortest,
+            longest=longest,
+            spread=SPREAD,
+            subsize=size,
+            part_patience=run_length(PART_PATIENCE, size),
         )
 
 
@@ -266,9 +279,14 @@ class TabuWalk:
         tabu.H[:, :n] = np.ldexp(exact, -power)
         return tabu
 
-    def model(self, qubo: QuboBatch) -> tuple[NDArray[Any], ...]:
+    @property
+    def matrix(self) -> Matrix:
+        """The matrix as runs read it."""
+        return Matrix(self.H, self.index, self.low)
+
+    def model(self, qubo: QuboBatch) -> Model:
         """What the kernels know of each row's model."""
-        return (
+        return Model(
             qubo.full_scale(),
             qubo.linear,
             qubo.offset,
@@ -278,12 +296,9 @@ class TabuWalk:
             self.most,
         )
 
-    def position(self) -> tuple[NDArray[Any], ...]:
+    def position(self) -> tuple[Place, Run]:
         """What the kernels change as they go."""
-        return (
-            self.noise,
-            self.here,
-            self.u,
+        return Place(self.noise, self.here, self.u), Run(
             self.z,
             self.cost,
             self.expiry,

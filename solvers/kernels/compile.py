@@ -120,6 +120,7 @@ def inner(function: Callable[..., Any]) -> Any:
     """As `jit`, for kernels to call and nobody else.
 
     What Python would need to call it takes as long to compile as a small function.
+    Without that, a call from Python ends the process.
     """
     return _compiled(function, no_cpython_wrapper=True)
 

@@ -76,6 +76,22 @@ class Moves(NamedTuple):
         return sum(array.nbytes for array in self[:5])
 
 
+class Blocks(NamedTuple):
+    """What blocks of moves touch.
+
+    Attributes
+    ----------
+    variables, bounds : int64 [.], [G + 1]
+        The variables of block g are ``variables[bounds[g] : bounds[g + 1]]``.
+    near : float32 [G, V, V]
+        H among the variables of each block.
+    """
+
+    variables: NDArray[np.int64]
+    bounds: NDArray[np.int64]
+    near: NDArray[np.float32]
+
+
 @inlined
 def take_lines(rng, t, lines):
     """GROUP random lines of the table of thresholds, from stream t."""
@@ -286,18 +302,11 @@ def anneal(
 
 @jit
 def anneal_blocks(
-    H, pairs, quads, longer, ends, factors, draws, blocks, bounds, near,
+    H, pairs, quads, longer, ends, factors, draws, blocks,
     scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
 ):  # fmt: skip
-    """As `anneal` in blocks of moves.
-
-    Parameters
-    ----------
-    blocks, bounds : int64 [.], [G + 1]
-        The variables of block g are ``blocks[bounds[g] : bounds[g + 1]]``.
-    near : float32 [G, V, V]
-        H among the variables of each block.
-    """
+    """As `anneal` in `Blocks` of moves."""
+    variables, bounds, near = blocks.variables, blocks.bounds, blocks.near
     V = near.shape[1]
     now = np.empty_like(heat)
     f, z = np.empty((V, LANES), np.float32), np.empty((V, LANES), np.int8)
@@ -317,7 +326,7 @@ def anneal_blocks(
             first, size = bounds[g], bounds[g + 1] - bounds[g]
             for t in range(len(F)):
                 for v in range(size):
-                    p = blocks[first + v]
+                    p = variables[first + v]
                     for q in range(UNSIGNED(LANES)):
                         f[v, q] = F[t, p, q]
                         z[v, q] = Z[t, p, q]
@@ -337,7 +346,7 @@ def anneal_blocks(
                     for q in range(LANES):
                         changed |= moved[v, q] != ZERO
                     if changed:
-                        which[count] = blocks[first + v]
+                        which[count] = variables[first + v]
                         for q in range(LANES):
                             packed[count, q] = moved[v, q]
                         count += 1
@@ -347,7 +356,7 @@ def anneal_blocks(
                 else:
                     add_product(F[t], H, which, packed, count, None)
                 for v in range(size):
-                    p = blocks[first + v]
+                    p = variables[first + v]
                     for q in range(UNSIGNED(LANES)):
                         F[t, p, q] = f[v, q]
                         Z[t, p, q] = z[v, q]

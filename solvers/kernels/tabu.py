@@ -97,10 +97,7 @@ def ended(clock, found, r, patience):
 
 
 @inner
-def tabu(
-    H, z, cost, expiry, r, iterations, patience, tenure, spread, noise, clock, found,
-    value, lowest, best, rng, index, low,
-):  # fmt: skip
+def tabu(matrix, run, r, iterations, patience, tenure, spread, noise, rng):
     """Flip the best variable that is not tabu: how often.
 
     At most `iterations` times, or until the run has `ended`. A flip is tabu for
@@ -109,6 +106,9 @@ def tabu(
     ``value[r]``, ``lowest[r]`` and the clock ``found[r]`` of it go on from call to
     call, and ``best[r]`` keeps the state of the lowest energy.
     """
+    H, index, low = matrix.H, matrix.labels, matrix.low
+    z, cost, expiry, best = run.z, run.cost, run.expiry, run.best
+    clock, found, value, lowest = run.clock, run.found, run.value, run.lowest
     first = now = clock[r]
     energy, bottom = value[r], lowest[r]
     last = found[r]
@@ -232,13 +232,13 @@ def stand(H, scale, barred, unit, root, r, noise, here, u, z, cost):
 
 
 @inlined
-def begin(r, n, z, expiry, clock, found, value, lowest, best):
+def begin(r, n, run):
     """Begin a run where the row stands, at the energy ``value[r]``."""
-    signs(r, z, best)
+    signs(r, run.z, run.best)
     for j in range(UNSIGNED(n)):
-        expiry[r, j] = FREE
-    clock[r] = found[r] = 0
-    lowest[r] = value[r]
+        run.expiry[r, j] = FREE
+    run.clock[r] = run.found[r] = 0
+    run.lowest[r] = run.value[r]
 
 
 @inlined

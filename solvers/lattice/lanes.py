@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from solvers.kernels import energy
 from solvers.kernels import lanes as kernels
-from solvers.kernels.lanes import LINES, WIDTHS, Moves
+from solvers.kernels.lanes import LINES, WIDTHS, Blocks, Moves
 from solvers.kernels.moves import partition
 from solvers.kernels.vectors import LANES
 from solvers.lattice.moves import Vectors
@@ -49,9 +49,8 @@ class Lanes:
         Whether the scale may vary within a row.
     moves, ends
         Of up to two, four and eight variables; where each block's moves begin.
-    blocks, bounds, near
-        The variables of each block, where they begin, and H among them; None where the
-        moves are one block.
+    blocks
+        None where the moves are one block.
     """
 
     qubo: QuboBatch
@@ -61,7 +60,7 @@ class Lanes:
     varies: bool
     moves: tuple[Moves, Moves, Moves]
     ends: NDArray[np.int64]
-    blocks: tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float32]] | None
+    blocks: Blocks | None
 
     @classmethod
     def over(cls, qubo: QuboBatch, library: Sequence[Vectors]) -> Lanes:
@@ -83,12 +82,12 @@ class Lanes:
         # Not whether it does vary: then a row's arithmetic would depend on the others.
         varies = scale.shape[1] > 1
         mean = np.exp(np.log(scale).mean(axis=1, keepdims=True))
-        local = None if blocks is None else (blocks, ends)
-        moves = tuple(
-            _moves(part, c, qubo.H, unit, varies, local)
+        pairs, quads, longer = (
+            _moves(part, c, qubo.H, unit, varies, blocks, ends)
             for c, part in enumerate(classes)
         )
-        return cls(qubo, H, unit, mean, varies, moves, ends, blocks)  # type: ignore[arg-type]
+        moves = pairs, quads, longer
+        return cls(qubo, H, unit, mean, varies, moves, ends, blocks)
 
     @property
     def count(self) -> int:
@@ -172,15 +171,28 @@ class Tiles:
         temperature = np.zeros(self.energy.shape, np.float32)
         temperature.reshape(-1)[: self.walks] = heat
         shared: tuple[object, ...] = (
-            *(lanes.H, *lanes.moves, lanes.ends),
-            *(factors.astype(np.float32), draws),
+            lanes.H,
+            *lanes.moves,
+            lanes.ends,
+            factors.astype(np.float32),
+            draws,
         )
-        state: tuple[Any, ...] = (self.F, self.Z, self.M, temperature, rng)
-        state = *state, self.energy, self.best, self.best_Z, self.counts
         kernel = kernels.anneal
         if lanes.blocks is not None:
-            kernel, shared = kernels.anneal_blocks, (*shared, *lanes.blocks)
-        over_rows(kernel, shared, (self.scale, *state), threads)
+            kernel, shared = kernels.anneal_blocks, (*shared, lanes.blocks)
+        per_tile = (
+            self.scale,
+            self.F,
+            self.Z,
+            self.M,
+            temperature,
+            rng,
+            self.energy,
+            self.best,
+            self.best_Z,
+            self.counts,
+        )
+        over_rows(kernel, shared, per_tile, threads)
 
     def states(self) -> States:
         """The best states [W, n] of the walks."""
@@ -251,7 +263,8 @@ def _moves(
     H: NDArray[np.floating[Any]],
     unit: Float,
     varies: bool,
-    local: Any,
+    blocks: Blocks | None,
+    ends: NDArray[np.int64],
 ) -> Moves:
     # Without moves of the last class, which is rare, none of its kind is compiled.
     width = WIDTHS[c if c < 2 or len(vectors) else 0]
@@ -267,11 +280,9 @@ def _moves(
         for at, (k, l) in enumerate(terms):
             term = sign[:, k] * sign[:, l] * H[which[:, k], which[:, l]]
             products[:, at] = term if k == l else 2 * term
-    if local is not None:
-        (blocks, bounds, _), ends = local
-        for g in range(len(bounds) - 1):
+    if blocks is not None:
+        for g, inside in enumerate(np.split(blocks.variables, blocks.bounds[1:-1])):
             rows = slice(ends[g, c], ends[g + 1, c])
-            inside = blocks[bounds[g] : bounds[g + 1]]
             found = np.searchsorted(inside, which[rows])
             which[rows] = np.where(sign[rows] != 0, found, 0)
     return Moves(
@@ -285,7 +296,9 @@ def _moves(
     )
 
 
-def _cut(classes: Sequence[Vectors], H: NDArray[np.float32], n: int) -> Any:
+def _cut(
+    classes: Sequence[Vectors], H: NDArray[np.float32], n: int
+) -> tuple[list[Vectors], NDArray[np.int64], Blocks] | None:
     """Classes in the order of blocks, where each block's moves begin, the blocks.
 
     None where there would be too many blocks.
@@ -309,5 +322,5 @@ def _cut(classes: Sequence[Vectors], H: NDArray[np.float32], n: int) -> Any:
     near = aligned(count * BLOCK, BLOCK, SINGLE, 0.0).reshape(count, BLOCK, BLOCK)
     for g, variables in enumerate(inside):
         near[g, : len(variables), : len(variables)] = H[np.ix_(variables, variables)]
-    blocks = np.concatenate(inside).astype(np.int64), bounds, near
-    return sorted_classes, ends, blocks
+    variables = np.concatenate(inside).astype(np.int64)
+    return sorted_classes, ends, Blocks(variables, bounds, near)

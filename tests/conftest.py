@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
@@ -22,3 +23,22 @@ def real_data() -> Path:
     if not folder:
         pytest.skip(f"real data: {VARIABLE} is not set")
     return Path(folder)
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Entry points as if a package had brought them."""
+    # Here, since it loads numpy, which reads the environment set above.
+    from solvers import registry
+
+    def install(package: str = "", **points: str) -> None:
+        found = [EntryPoint(n, v, registry.GROUP) for n, v in points.items()]
+        if package:
+            found.append(EntryPoint("theirs", package, registry.PACKAGES))
+
+        def entry_points(*, group: str) -> list[EntryPoint]:
+            return [point for point in found if point.group == group]
+
+        monkeypatch.setattr(registry, "entry_points", entry_points)
+
+    return install

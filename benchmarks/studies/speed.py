@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.subject import from_file, from_layer
+from benchmarks.harness.problems import load_problem
+from benchmarks.harness.subject import from_layer
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -218,7 +219,7 @@ def _alternate(
 
 def _problems(files: list[Path] | None) -> list[tuple[str, RoundingProblem]]:
     if files:
-        return [(file.stem, from_file(file, None).problem) for file in files]
+        return [(file.stem, load_problem(file, None, None)) for file in files]
     return [
         (
             layer,

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "benchmarks.commands.compare",
     "anytime": "benchmarks.commands.anytime",
     "instances": "benchmarks.commands.instances",
+    "warm": "benchmarks.commands.warm",
 }
 # … and these show what the project claims.
 STUDIES = {
@@ -28,6 +29,7 @@ STUDIES = {
     "ablation": "benchmarks.studies.ablation",
     "limits": "benchmarks.studies.limits",
     "speed": "benchmarks.studies.speed",
+    "first-solve": "benchmarks.studies.first_solve",
     "regression": "benchmarks.regression.__main__",
 }
 PROGRAM = "python -m benchmarks"

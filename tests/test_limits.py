@@ -9,6 +9,7 @@ import pytest
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness import rates
+from benchmarks.harness.problems import CORRELATION, synthetic
 from benchmarks.studies import limits
 from benchmarks.studies.limits import Measured
 from qubo_rounding.problem import RoundingProblem
@@ -80,22 +81,22 @@ def test_problems_and_scales_that_vary(tmp_path, capsys):
 
 
 def test_the_synthetic_moment():
-    qubo = limits.synthetic(147, 2)
+    qubo = synthetic(147, 2)
     assert qubo.H.dtype == np.float32
     assert np.linalg.eigvalsh(qubo.H.astype(float)).min() > 0
     # Neighbours of a channel's patch, against the variance.
-    assert qubo.H[0, 1] / qubo.H[0, 0] == pytest.approx(limits.CORRELATION)
+    assert qubo.H[0, 1] / qubo.H[0, 0] == pytest.approx(CORRELATION)
     # The error is that of x against the weights, so none is below zero.
     at = qubo.prior
     error = np.einsum("ri,ij,rj->r", at, qubo.H, at) + (qubo.linear * at).sum(1)
     np.testing.assert_allclose(error + qubo.offset, 0, atol=1e-4 * qubo.offset.max())
     assert (qubo.energies(qubo.nearest()) > 0).all()
     # Cut to n, where n is no whole number of channels.
-    assert limits.synthetic(100, 1).H.shape == (100, 100)
+    assert synthetic(100, 1).H.shape == (100, 100)
 
 
 def test_what_a_sweep_needs():
-    one = Measured.of("64", limits.synthetic(64, 20), "quads", 1, 1e9)
+    one = Measured.of("64", synthetic(64, 20), "quads", 1, 1e9)
     pairs, quads, longer = one.lanes.ends[-1]
     assert longer == 0
     # Two tiles, the second padded.
@@ -115,7 +116,7 @@ def test_what_a_sweep_in_blocks_needs(monkeypatch):
     monkeypatch.setattr("solvers.lattice.lanes.WHOLE", 256)
     monkeypatch.setattr("solvers.lattice.lanes.BLOCK", 256)
     monkeypatch.setattr("benchmarks.studies.limits.BLOCK", 256)
-    one = Measured.of("300", limits.synthetic(300, 20), "pairs", 1, 1e9)
+    one = Measured.of("300", synthetic(300, 20), "pairs", 1, 1e9)
     width, blocks = len(one.lanes.H), len(one.lanes.blocks.near)
     assert width == 304
     sweep = rates.Sweep(seconds=1.0, accepted=30.0, products=100.0 * 2 * blocks)
@@ -131,7 +132,7 @@ def test_what_a_sweep_in_blocks_needs(monkeypatch):
 
 
 def test_nothing_is_accepted_where_walks_stand_still():
-    one = Measured.of("64", limits.synthetic(64, 16), "quads", 2, 1e9)
+    one = Measured.of("64", synthetic(64, 16), "quads", 2, 1e9)
     assert one.sweeps["still"].accepted == 0
     assert one.sweeps["hot"].products > 0
     assert one.sweeps["hot"].accepted >= one.sweeps["hot"].products

@@ -1,4 +1,4 @@
-"""Kernels compiled ahead through `benchmarks.warm`, and the line that says so."""
+"""Kernels compiled ahead by `warm`, timed by `first-solve`, and the line that says so."""
 
 from __future__ import annotations
 
@@ -8,23 +8,23 @@ from types import SimpleNamespace
 
 import pytest
 
-from benchmarks import first_solve, warm
+from benchmarks.__main__ import main
 from solvers.kernels import descent, flips
 from solvers.kernels.compile import Notice, cache_folder
 
 
 def test_says_where_kernels_are(capsys):
-    assert warm.main(["--solver", "nearest,descent"]) == 0
+    assert main(["warm", "--solver", "nearest,descent"]) == 0
     out = capsys.readouterr().out
     assert out.startswith("kernels of 2 solvers in ")
     assert out.endswith(f" s; kept in {cache_folder()}\n")
-    assert warm.main(["--solver", "nonsense"]) == 2
+    assert main(["warm", "--solver", "nonsense"]) == 2
     assert "nonsense" in capsys.readouterr().err
 
 
 def test_first_solve(capsys):
     """A cold start compiles, a warm one does not."""
-    assert first_solve.main(["--solver", "descent"]) == 0
+    assert main(["first-solve", "--solver", "descent"]) == 0
     heading, line = capsys.readouterr().out.splitlines()
     assert heading.split()[0] == "solver"
     name, cold, _, warm, *_ = line.split()

@@ -1,4 +1,4 @@
-"""Problems from files, their first rows, and temperatures that suit them."""
+"""Problems from files, their first rows, temperatures that suit them; synthetic ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from pathlib import Path
 import numpy as np
 
 from qubo_rounding.problem import RoundingProblem
-from solvers.errors import InputError
+from solvers import InputError, QuboBatch
 
 # Inverse temperatures that suit dense rounding problems, in units of 1 / scale².
 BETAS = (5.0, 200.0)
+# Correlation of neighbouring pixels in the patches that synthetic inputs are made of.
+CORRELATION = 0.95
 
 
 def load_problem(
@@ -56,3 +58,28 @@ def suited_betas(problem: RoundingProblem) -> str:
     """Options of annealers in units of 1/energy: temperatures that suit the problem."""
     low, high = BETAS / problem.scale.mean() ** 2
     return f"beta_min={low:.4g},beta_max={high:.4g}"
+
+
+def synthetic(n: int, rows: int) -> QuboBatch:
+    """Random weights of a convolution's inputs: patches of smooth images in channels.
+
+    The moment is that of first-order autoregressive images times that of channels with
+    a mean, cut to n inputs.
+    """
+    rng = np.random.default_rng(n)
+    side = 7 if n % 49 == 0 else 3
+    apart = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
+    patch = np.kron(CORRELATION**apart, CORRELATION**apart).astype(np.float32)
+    channels = -(-n // side**2)
+    samples = rng.standard_normal((channels, 2 * channels), np.float32) + 1
+    moment = samples @ samples.T / np.float32(2 * channels)
+    H = np.kron(np.maximum(moment, moment.T), patch)[:n, :n]
+    weight = rng.random((rows, n))
+    pull = (weight.astype(np.float32) @ H).astype(np.float64)
+    return QuboBatch(
+        H=H,
+        linear=-2.0 * pull,
+        offset=(pull * weight).sum(axis=1),
+        scale=np.ones((rows, 1)),
+        prior=weight,
+    )

@@ -39,6 +39,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.harness.problems import synthetic
 from benchmarks.harness.rates import (
     Sweep,
     Walks,
@@ -58,8 +59,6 @@ from solvers.lattice.solver import COLD, MOST_MOVES, MOVES_EACH
 from solvers.threads import one_blas_thread
 
 SIZES = "147,576,1152,2304,4608"
-# Correlation of neighbouring pixels in the patches that inputs are made of.
-CORRELATION = 0.95
 # Rows of H that a product takes together.
 COUNTS = (4, 16, 64)
 # Bytes that fit into no cache.
@@ -114,31 +113,6 @@ def problem_file(path: Path, rows: int) -> tuple[str, Callable[[], QuboBatch]]:
     """The name of a problem, and what makes its first rows."""
     problem = RoundingProblem.load(path)
     return f"{problem.n} ({path.stem})", lambda: problem.to_qubos()[0].take(slice(rows))
-
-
-def synthetic(n: int, rows: int) -> QuboBatch:
-    """Random weights of a convolution's inputs: patches of smooth images in channels.
-
-    The moment is that of first-order autoregressive images times that of channels with
-    a mean, cut to n inputs.
-    """
-    rng = np.random.default_rng(n)
-    side = 7 if n % 49 == 0 else 3
-    apart = np.abs(np.subtract.outer(np.arange(side), np.arange(side)))
-    patch = np.kron(CORRELATION**apart, CORRELATION**apart).astype(np.float32)
-    channels = -(-n // side**2)
-    samples = rng.standard_normal((channels, 2 * channels), np.float32) + 1
-    moment = samples @ samples.T / np.float32(2 * channels)
-    H = np.kron(np.maximum(moment, moment.T), patch)[:n, :n]
-    weight = rng.random((rows, n))
-    pull = (weight.astype(np.float32) @ H).astype(np.float64)
-    return QuboBatch(
-        H=H,
-        linear=-2.0 * pull,
-        offset=(pull * weight).sum(axis=1),
-        scale=np.ones((rows, 1)),
-        prior=weight,
-    )
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Compile the kernels of all solvers into the cache, so that later runs start at once.
 
-    python -m benchmarks.warm --solver lattice,tabu
+    python -m benchmarks warm --solver lattice,tabu
 
 For H in float32 and in float64, one scale per row and one per weight, and for few
 variables and so many that `lattice` walks through its moves in blocks. What is in the
@@ -10,16 +10,15 @@ cache already is only loaded.
 from __future__ import annotations
 
 import argparse
-import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.command import exit_code
-from benchmarks.studies.limits import synthetic
+from benchmarks.harness.problems import synthetic
+from benchmarks.options import add
 from solvers import QuboBatch, Solver, label, parse_solvers
 from solvers.kernels.compile import cache_folder
 from solvers.lattice.lanes import WHOLE
@@ -30,18 +29,13 @@ from solvers.registry import BUILT_IN
 SMALL = 49
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.warm",
-        description="Compile the solvers' kernels into the cache.",
-    )
-    parser.add_argument("--solver", metavar="NAME,NAME,…", help="(all built-in ones)")
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "solver", note="all built-in ones")
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Compile; the exit code."""
     # `neal` wraps another package, and has nothing to compile.
     names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
     solvers = parse_solvers(names)
@@ -68,7 +62,3 @@ def batches(solver: Solver) -> Iterator[QuboBatch]:
         yield replace(qubo, scale=np.ones((2, SMALL)))
     if isinstance(solver, Lattice):
         yield synthetic(WHOLE + 1, 1)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

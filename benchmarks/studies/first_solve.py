@@ -1,6 +1,6 @@
 """How long the first solve of a fresh process takes, and what of it is compiling.
 
-    python -m benchmarks.first_solve --solver tabu,lattice
+    python -m benchmarks first-solve --solver tabu,lattice
 
 Each solver runs in a process of its own with an empty cache of kernels (cold), then in
 another one with the cache that the first has left (warm), on rows of synthetic
@@ -19,13 +19,13 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
 from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.harness.command import exit_code
+from benchmarks.harness.problems import synthetic
 from benchmarks.harness.tables import columns
+from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, label, parse_solver, parse_solvers
 from solvers.registry import BUILT_IN
@@ -34,28 +34,25 @@ from solvers.registry import BUILT_IN
 ROWS, VARIABLES = 64, 147
 EXACT_ROWS, EXACT_VARIABLES = 4, 40
 SWEEPS = 200
-CHILD = "import sys; from benchmarks import first_solve; first_solve.child(sys.argv[1])"
+CHILD = (
+    "import sys; from benchmarks.studies import first_solve; "
+    "first_solve.child(sys.argv[1])"
+)
 
 Seconds = dict[str, float]
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line; the exit code."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.first_solve",
-        description="Seconds of the first solve, kernels compiled and from the cache.",
-    )
-    parser.add_argument("--solver", metavar="NAME,NAME,…", help="(all built-in ones)")
-    parser.add_argument("--problem", type=Path, metavar="FILE.npz", help="(synthetic)")
-    parser.add_argument("--threads", type=int, default=1)
-    options = parser.parse_args(arguments)
-    return exit_code(lambda: _run(options))
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the options."""
+    add(parser, "solver", note="all built-in ones")
+    add(parser, "problem", note="synthetic")
+    add(parser, "threads")
 
 
-def _run(options: argparse.Namespace) -> int:
+def run(options: argparse.Namespace) -> int:
+    """Print a line for each solver; the exit code."""
     # `neal` wraps another package, and has nothing to compile.
     names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
-    Budget(threads=options.threads)
     texts = [label(solver) for solver in parse_solvers(names)]
     if options.problem is not None:
         RoundingProblem.load(options.problem)
@@ -122,8 +119,6 @@ def child(task: str) -> None:
 def _qubo(problem: str | None) -> QuboBatch:
     if problem is not None:
         return RoundingProblem.load(Path(problem)).to_qubos()[0]
-    from benchmarks.studies.limits import synthetic
-
     return synthetic(VARIABLES, ROWS)
 
 
@@ -135,7 +130,3 @@ def table(found: dict[str, tuple[Seconds, Seconds]]) -> str:
         seconds = [cold["cpu"], cold["wall"], warm["cpu"], warm["wall"]]
         lines.append([text, *(f"{x:.2f}" for x in [*seconds, warm["import"]])])
     return columns(lines)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -182,7 +182,7 @@ def test_a_row_does_not_depend_on_how_long_others_improve():
 
 def test_seconds_are_kept(monkeypatch):
     # No row comes to rest before time is up.
-    monkeypatch.setattr("solvers.lattice.solver.PATIENCE", 10**9)
+    monkeypatch.setattr("solvers.lattice.search.PATIENCE", 10**9)
     qubo = patches(16, 100)
     monitor = Monitor(clock=Clock(tick=2e-3, last=2.0))
     found = Lattice(rounds=10**6).solve(

@@ -10,7 +10,7 @@ import pytest
 from solvers.budget import Budget, Monitor
 from solvers.errors import InputError
 from solvers.flips.qbsolv import Qbsolv
-from solvers.flips.tabu import TabuWalk
+from solvers.flips.tabu_walk import TabuWalk
 from solvers.kernels import tabu_parts, tabu_rounds
 from solvers.qubo import QuboBatch
 from solvers.testing import (

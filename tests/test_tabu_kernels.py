@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from solvers.flips.tabu import TabuWalk, run_length
+from solvers.flips.tabu_walk import TabuWalk, run_length
 from solvers.kernels import tabu
 from solvers.qubo import QuboBatch
 from solvers.testing import (

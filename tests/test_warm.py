@@ -1,4 +1,4 @@
-"""Kernels compiled ahead by `warm`, timed by `first-solve`, and the line that says so."""
+"""Kernels compiled ahead by `warm`, timed by `first-solve`, announced on terminals."""
 
 from __future__ import annotations
 

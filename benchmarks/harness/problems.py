@@ -1,4 +1,4 @@
-"""Problems from files, their first rows, temperatures that suit them; synthetic ones."""
+"""Problems: from files, their first rows, synthetic ones; temperatures that suit."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ from solvers.kernels.compile import jit
 from solvers.kernels.vectors import LANES, add_product
 from solvers.lattice.lanes import Lanes, Tiles, thresholds
 from solvers.lattice.moves import Vectors
-from solvers.lattice.solver import COLD, starting_heat
+from solvers.lattice.search import COLD, starting_heat
 from solvers.qubo import Float, States
 from solvers.walk import aligned
 

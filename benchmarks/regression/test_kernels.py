@@ -14,7 +14,8 @@ from benchmarks.regression.problems import problem
 from benchmarks.regression.tolerances import EXACT, RELAXED, SEARCH
 from solvers import QuboBatch
 from solvers.decoders.factor import binary_targets, factorise
-from solvers.flips.tabu import Tabu, TabuWalk
+from solvers.flips.tabu import Tabu
+from solvers.flips.tabu_walk import TabuWalk
 from solvers.kernels import flips, relaxation, tabu_rounds
 from solvers.kernels.tabu_state import Pool
 from solvers.polish import MOVES, descend

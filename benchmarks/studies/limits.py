@@ -55,7 +55,7 @@ from solvers.kernels.lanes import WIDTHS
 from solvers.kernels.vectors import LANES
 from solvers.lattice.lanes import BLOCK, Lanes
 from solvers.lattice.moves import KINDS, Vectors, short_vectors
-from solvers.lattice.solver import COLD, MOST_MOVES, MOVES_EACH
+from solvers.lattice.search import COLD, MOST_MOVES, MOVES_EACH
 from solvers.threads import one_blas_thread
 
 SIZES = "147,576,1152,2304,4608"

@@ -9,7 +9,7 @@ from typing import ClassVar
 import numpy as np
 
 from solvers.base import Solver, Task
-from solvers.flips.tabu import CHUNK, SPREAD, TabuWalk, run_length, tenures
+from solvers.flips.tabu_walk import CHUNK, SPREAD, TabuWalk, run_length, tenures
 from solvers.kernels import tabu_rounds as kernels
 from solvers.kernels.tabu_state import Champion, PassRules
 from solvers.pace import Pace

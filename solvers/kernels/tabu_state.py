@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 
 class Matrix(NamedTuple):
-    """The matrix as runs read it (see `solvers.flips.tabu.TabuWalk`).
+    """The matrix as runs read it (see `solvers.flips.tabu_walk.TabuWalk`).
 
     Attributes
     ----------
@@ -26,7 +26,7 @@ class Matrix(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Where the runs of rows stand (see `solvers.flips.tabu.TabuWalk`).
+    """Where the runs of rows stand (see `solvers.flips.tabu_walk.TabuWalk`).
 
     Attributes
     ----------
@@ -51,7 +51,7 @@ class Run(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What runs know of each row (see `solvers.flips.tabu.TabuWalk`).
+    """What runs know of each row (see `solvers.flips.tabu_walk.TabuWalk`).
 
     Attributes
     ----------

@@ -21,30 +21,30 @@ from solvers.qubo import Float, QuboBatch, States
 if TYPE_CHECKING:
     import dimod
 
-# Seconds that a search for the sake of compiling has, and how often it is made.
+# Seconds of a search that is run to compile, and how many of them are run at most.
 WARMING, WARMINGS = 0.2, 3
 
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """What `Solver.search` is given.
+    """What `Solver.search` is given: a batch, its start, limits and monitor.
 
     Attributes
     ----------
     qubo
         The batch.
     start : uint8 [R, n]
-        The states to start from and never to be worse than.
+        The states to start from; no answer may be worse than they are.
     warm
         Whether the caller gave `start`; otherwise it is the nearest rounding.
     seed
-        Seeds every random stream.
+        Seed of all random streams.
     budget, monitor
-        The limits, and whom to report to.
+        The limits, and the monitor to report to.
     info
-        A solver may leave here what is worth knowing about its run.
+        Filled by the solver with what is worth knowing about its run.
     data
-        The layer that the rows belong to, where the caller has it.
+        The layer that the rows belong to, if the caller has it.
     """
 
     qubo: QuboBatch
@@ -59,16 +59,16 @@ class Task:
     def chunk(self) -> int:
         """States per row to evaluate between two looks at the clock, at least 1.
 
-        So many that they take a fraction of a second and some ten MB.
+        Evaluating a chunk takes a fraction of a second and some ten MB.
         """
         work = self.qubo.rows * self.qubo.n * max(self.qubo.n, 100)
         return max(1, min(25, 10**9 // max(work, 1)))
 
     def streams(self) -> NDArray[np.uint64]:
-        """One random stream per row, [R], for the kernels.
+        """Random streams [R] for the kernels, one per row.
 
-        Row r's stream depends on the seed and on r alone: adding rows changes nothing
-        for the earlier ones.
+        Row r's stream depends on the seed and on r alone: adding rows does not change
+        the streams of earlier rows.
         """
         children = np.random.SeedSequence(self.seed).spawn(self.qubo.rows)
         return np.array(
@@ -83,19 +83,20 @@ class Solution:
     Attributes
     ----------
     states : uint8 [R, n]
-        Of a solver out of the set int16.
+        int16 if the solver is out of the set.
     energies : float64 [R]
-        As the solver claims; a harness recomputes them.
+        Energies as the solver claims them; a harness recomputes them.
     status
-        ``"done"``, ``"time"`` (the budget's seconds ended) or ``"target"`` (reached).
+        ``"done"``, ``"time"`` (the budget's seconds were used up) or ``"target"``
+        (reached).
     timing
         Seconds: ``prepare`` (checks, start), ``solve``, ``finish`` (polish, energies).
     trace
-        Seconds [T] of solving and the best energies [T, R] by then.
+        Seconds [T] of solving and the best energies [T, R] up to each of these times.
     info
-        What else the solver says of its run.
+        What else the solver says about its run.
     variables
-        The labels of the n variables; None: 0 to n - 1.
+        The labels of the n variables; None for 0 to n - 1.
     vartype
         ``"BINARY"``, or ``"SPIN"`` where `to_sampleset` gives ``2 x - 1``.
     """
@@ -115,12 +116,12 @@ class Solution:
         return sum(self.timing.values())
 
     def to_sampleset(self, row: int = 0) -> dimod.SampleSet:
-        """One row as a dimod sample set, in the labels and the vartype of the caller.
+        """One row as a dimod sample set, with the caller's labels and vartype.
 
         Raises
         ------
         InputError
-            States other than 0 and 1.
+            The row's state has values other than 0 and 1.
         """
         import dimod
 
@@ -146,17 +147,18 @@ class Solver(ABC):
     Parameters
     ----------
     polish
-        What to finish with: ``"none"`` or a descent (`solvers.polish.descend`):
-        ``"one-flip"``, ``"cyclic"`` or ``"pair-flip"``.
+        The descent (`solvers.polish.descend`) that the search's states end with:
+        ``"one-flip"``, ``"cyclic"``, ``"pair-flip"`` or ``"none"``.
     """
 
     name: ClassVar[str]
     references: ClassVar[tuple[str, ...]] = ()
-    # Fixed rules answer the same from any start, even where that is worse than it.
+    # Whether the solver is a fixed rule: the answer is the same from any start, and may
+    # be worse than the start.
     rule: ClassVar[bool] = False
-    # States may be any grid steps within `QuboBatch.levels`; they are int16 then.
+    # Whether states are any grid steps within `QuboBatch.levels`, as int16.
     out_of_set: ClassVar[bool] = False
-    # Whether `LayerData` changes the answer, and is worth collecting.
+    # Whether `LayerData` changes the answer, so that collecting it is worthwhile.
     uses_data: ClassVar[bool] = False
 
     polish: str = "none"
@@ -177,20 +179,20 @@ class Solver(ABC):
 
     @property
     def keeps_start(self) -> bool:
-        """Whether the start is an answer where nothing better is found."""
+        """Whether rows for which nothing better is found keep their start as answer."""
         return not self.rule
 
     def supports(self, qubo: QuboBatch) -> str | None:
-        """Why this solver cannot take `qubo`; None where it can."""
+        """The reason why this solver cannot take `qubo`; None if it can."""
         return None
 
     def compile_for(self, qubo: QuboBatch) -> None:
-        """Compile all that a `solve` of such a batch may reach.
+        """Compile everything that `solve` may call for a batch like `qubo`.
 
-        By searches of a row for a sweep, which meets what large rows need, and of a few
-        of its variables for a moment, which meets what comes late. A search that
-        outlasts its time has compiled something, and is made again. Where that is not
-        enough or takes too long, a solver does it in a way of its own.
+        Searches one row for one sweep, which compiles what large rows need, and a few
+        of its variables for a moment, which compiles what is called late in a search. A
+        search that outlasts its time has compiled something, and is repeated. A solver
+        for which this is not enough, or takes too long, overrides the method.
         """
         from solvers.warming import corner, freest_row
 
@@ -204,7 +206,7 @@ class Solver(ABC):
 
     @abstractmethod
     def search(self, task: Task) -> States:
-        """States [R, n] for the task; pinned variables may hold anything."""
+        """Find states [R, n] for the task; pinned variables may have any value."""
 
     def solve(
         self,
@@ -216,23 +218,24 @@ class Solver(ABC):
         monitor: Monitor | None = None,
         data: LayerData | None = None,
     ) -> Solution:
-        """Minimise every row of `qubo`.
+        """Minimise the energy of every row of `qubo`.
 
         Parameters
         ----------
         qubo
             R rows of n variables.
         seed
-            Same seed, same answer, for any number of threads (unless the budget's
-            seconds end first).
+            The same seed gives the same answer with any number of threads (unless the
+            budget's seconds end the search).
         budget
-            Default: no limit but the solver's own.
+            Default: no limits but the solver's own.
         initial : uint8 [R, n], optional
-            States to start from; default: the nearest rounding. A solver that
-            `keeps_start` answers with no row worse than it; fixed rules do not, nor
-            does what minimises another objective on the layer's data.
+            States to start from; default: the nearest rounding. If the solver
+            `keeps_start`, no row of the answer is worse than its start; this does not
+            hold for fixed rules, nor for solvers that minimise another objective on the
+            layer's data.
         monitor
-            Default: a fresh one.
+            Default: a new one.
         data
             The layer that the rows belong to, for solvers that minimise more than the
             quadratic form (`uses_data`).
@@ -240,8 +243,8 @@ class Solver(ABC):
         Raises
         ------
         InputError
-            States of another shape or with other values, or a batch that the solver
-            does not support.
+            `initial` or `data` has the wrong shape, `initial` has values other than 0
+            and 1, or the solver does not support the batch.
         """
         budget, monitor = budget or Budget(), monitor or Monitor()
         begun = monitor.clock()
@@ -272,10 +275,15 @@ class Solver(ABC):
         monitor: Monitor,
         data: LayerData | None,
     ) -> tuple[Task, Float]:
-        """The task of checked arguments, and the energies [R] that an answer must beat.
+        """Check the arguments and start the monitor's clock.
 
-        Those of the start, or infinity where the start is no answer. Starts the
-        monitor's clock.
+        Returns
+        -------
+        task
+            What `search` is to work on.
+        to_beat : float64 [R]
+            Energies above which the start replaces an answer: the start's energies, or
+            infinity if the start does not count as an answer.
         """
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
@@ -310,7 +318,7 @@ class Solver(ABC):
         return task, to_beat
 
     def _require_states(self, states: States, qubo: QuboBatch) -> States:
-        """What `search` gave, refused where it has another shape; with every pin."""
+        """The states that `search` gave, pinned; shapes other than [R, n] are refused."""
         self.require(
             np.shape(states) == (qubo.rows, qubo.n),
             f"search must give states of shape {(qubo.rows, qubo.n)}, not "
@@ -321,7 +329,7 @@ class Solver(ABC):
     def _finish(
         self, task: Task, states: States, to_beat: Float
     ) -> tuple[States, Float]:
-        """Polished states, or the start where that is better; their exact energies."""
+        """Polished states, or the start in rows where it is better; their energies."""
         qubo, budget, monitor = task.qubo, task.budget, task.monitor
         if self.polish != "none":
             limited = budget.seconds is not None

@@ -1,4 +1,4 @@
-"""`Budget`: when a solver must stop. `Monitor`: how far it has come."""
+"""`Budget`: when a solver must stop. `Monitor`: how far a solver has come."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from solvers.errors import InputError
 from solvers.qubo import Float
 
-# Seconds since some moment.
+# Returns the seconds since a fixed moment.
 Clock = Callable[[], float]
 
 
@@ -23,14 +23,14 @@ class Budget:
     Parameters
     ----------
     seconds
-        Wall-clock limit. Soft: looked at between chunks of work.
+        Wall-clock limit. It is soft: the clock is read between chunks of work.
     sweeps
-        Cap on a solver's own unit of work (each solver says which); the limit to use
-        where answers must be reproducible.
+        Limit in the solver's own unit of work (each solver says which); the limit to
+        use where answers must be reproducible.
     target
-        Stop when every row's energy is at or below this; one number or [R].
+        Stop when every row's energy is at or below this number, or these numbers [R].
     threads
-        Rows are shared out among so many threads. Never changes the answer.
+        Number of threads that the rows are divided among. It never changes the answer.
     """
 
     seconds: float | None = None
@@ -54,21 +54,21 @@ class Budget:
             raise InputError("target must be a number, not NaN")
 
     def cap(self, sweeps: int) -> int:
-        """The smaller of `sweeps` and the budget's."""
+        """The smaller of `sweeps` and the budget's limit of sweeps."""
         return sweeps if self.sweeps is None else min(sweeps, self.sweeps)
 
 
 class Monitor:
     """Records the best energies so far against time, and says whether to go on.
 
-    The clock starts with the search and stops while a report is handled.
+    Time counts from the start of the search and stands still while a report is handled.
 
     Parameters
     ----------
     on_report
-        Called with the seconds and the best energies [R] at every report.
+        Called at every report with the seconds and the best energies [R] so far.
     clock
-        Read wherever a solver measures or decides by seconds.
+        The only clock that solvers measure and decide by.
     """
 
     def __init__(
@@ -88,7 +88,7 @@ class Monitor:
         self.status = "done"
 
     def start(self, budget: Budget, energies: Float) -> None:
-        """Start the clock, with the energies [R] of the start."""
+        """Start the clock; `energies` [R] are those of the states to start from."""
         self._budget = budget
         self.best = energies.copy()
         self.seconds, self.energies = [0.0], [self.best.copy()]
@@ -101,13 +101,13 @@ class Monitor:
         return self.clock() - self._started - self._paused
 
     def remaining(self) -> float:
-        """Seconds left of the budget; infinite where it has no limit."""
+        """Seconds of the budget that are left; infinite without a limit in seconds."""
         if self._budget.seconds is None:
             return math.inf
         return max(self._budget.seconds - self.elapsed(), 0.0)
 
     def record(self, energies: Float) -> None:
-        """Add energies [R] of states at hand to the trace."""
+        """Add the energies [R] of the present states to the trace."""
         now = self.elapsed()
         np.minimum(self.best, energies, out=self.best)
         self.seconds.append(now)
@@ -117,7 +117,7 @@ class Monitor:
         self._paused += self.elapsed() - now
 
     def report(self, energies: Float) -> bool:
-        """Record energies [R] of states at hand; true while the solver may go on."""
+        """Record energies [R] of the present states; true if the solver may go on."""
         self.record(energies)
         budget = self._budget
         if budget.target is not None and (self.best <= budget.target).all():

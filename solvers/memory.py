@@ -1,11 +1,11 @@
-"""Memory that work will need, refused in one line where there is not so much."""
+"""Checks of the memory that work will need, with an error message of one line."""
 
 from __future__ import annotations
 
 from solvers.errors import InputError
 
-# What is read becomes dense; symmetrising it holds three matrices of float64 at a time,
-# and a solver keeps one more of its own.
+# A matrix that is read becomes dense; symmetrising it takes three float64 matrices at a
+# time, and a solver keeps one more.
 BYTES_PER_ENTRY = 32
 
 
@@ -15,7 +15,7 @@ def require_memory(what: str, needed: int, advice: str) -> None:
     Raises
     ------
     InputError
-        With both numbers and the advice.
+        The memory is not available; the message gives both numbers and the advice.
     """
     import psutil
 
@@ -28,12 +28,19 @@ def require_memory(what: str, needed: int, advice: str) -> None:
 
 
 def require_dense(n: int, where: str = "") -> None:
-    """Refuse n variables whose dense matrix memory cannot hold; `where` leads the line.
+    """Refuse n variables if memory cannot hold their dense matrix.
+
+    Parameters
+    ----------
+    n
+        Number of variables.
+    where
+        Beginning of the error message.
 
     Raises
     ------
     InputError
-        As `require_memory`.
+        The memory is not available; see `require_memory`.
     """
     require_memory(
         f"{where}{n} variables as a dense matrix",

@@ -1,4 +1,4 @@
-"""`Pace`: work handed out in chunks. `Schedule`: steps along a path, in time."""
+"""`Pace`: work in chunks between looks at the clock. `Schedule`: steps along a path."""
 
 from __future__ import annotations
 
@@ -9,30 +9,33 @@ import numpy as np
 from solvers.budget import Monitor
 from solvers.qubo import Float
 
-# Steps between two reports. Fixed, since the best reported state is kept.
+# Steps between two reports. It is a constant, since answers depend on it: the best of
+# the reported states is kept.
 CHUNK = 100
-# Share of the seconds that a chunk may take.
+# Share of the time limit that a chunk may take.
 SHARE = 0.02
-# While it is not known what a unit takes, a chunk is this part of a whole one; later
-# ones grow by at most this factor, since early estimates are made from little.
+# While the duration of a unit is unknown, a chunk is a whole one divided by FIRST; each
+# chunk is at most GROWTH times the one before, since early estimates rest on little.
 FIRST, GROWTH = 100, 4
-# Seconds of a unit, at least: what a clock may not tell from nothing.
+# Least estimate of a unit's duration in seconds: a clock may read 0 for a short one.
 INSTANT = 1e-9
 
 
 class Pace:
     """Hands out work in chunks of whole units.
 
-    Without a limit of seconds chunks are always the same, so that what depends on them,
-    such as a target, is reproducible. With one they are short against it, and there are
-    none once time is up.
+    Without a limit in seconds all chunks are the same, so that what depends on them,
+    such as stopping at a target, is reproducible. With a limit, a chunk takes a small
+    share of it, and there are none once time is up.
 
     Parameters
     ----------
+    monitor
+        Whose clock is read.
     chunk
-        Units between two reports, at most.
+        Largest number of units between two reports.
     each
-        Seconds of a unit, as a first estimate; 0: not known.
+        First estimate of the seconds that a unit takes; 0 if unknown.
 
     Attributes
     ----------
@@ -44,14 +47,14 @@ class Pace:
         self._monitor, self._chunk, self._each = monitor, chunk, each
         self._limited = math.isfinite(monitor.remaining())
         self._most = chunk if each or not self._limited else max(chunk // FIRST, 1)
-        # Units and seconds from which on time is measured.
+        # Units taken and seconds elapsed where the measurement of durations begins.
         self._since = 0, monitor.elapsed()
         self.taken = 0
 
     def affordable(self, spare: float = 0.0) -> float:
-        """Units that time allows for if so many seconds are to be spared; at least one.
+        """Units that fit into the remaining time less `spare` seconds; at least one.
 
-        Infinite without a limit, and while it is not known what a unit takes.
+        Infinite without a limit in seconds, and while a unit's duration is unknown.
         """
         self._measure()
         if not self._limited or not self._each:
@@ -60,21 +63,21 @@ class Pace:
         return max(seconds / max(self._each, INSTANT), 1.0)
 
     def next(self, left: int) -> int:
-        """Units to do next, of so many left; 0 where none is left or time is up."""
+        """Units to do next, of `left` in all; 0 if none is left or time is up."""
         remaining = self._monitor.remaining()
         if left <= 0 or remaining <= 0:
             return 0
         count = min(left, self._most)
         if math.isfinite(affordable := self.affordable()):
-            seconds = self._monitor.elapsed() + remaining
-            short = SHARE * seconds / max(self._each, INSTANT)
-            count = max(int(min(count, affordable, short)), 1)
+            limit = self._monitor.elapsed() + remaining
+            share = SHARE * limit / max(self._each, INSTANT)
+            count = max(int(min(count, affordable, share)), 1)
         self.taken += count
         self._most = min(self._chunk, GROWTH * count) if self._limited else self._chunk
         return count
 
     def _measure(self) -> None:
-        """Find what a unit has taken so far."""
+        """Update the estimate of a unit's duration."""
         units, began = self._since
         if not self._limited or self.taken == units:
             return
@@ -86,29 +89,32 @@ class Pace:
 
 
 class Schedule:
-    """Hands out the positions of steps along one path, in chunks.
+    """Hands out the positions of steps along a path, in chunks.
 
-    Positions run from 0 to 1. With a limit of seconds, steps are lengthened so that the
+    Positions run from 0 to 1. With a limit in seconds, steps are lengthened so that the
     path ends in time.
 
     Parameters
     ----------
+    monitor
+        Whose clock is read.
     steps
-        From one end of the path to the other.
+        Number of steps from one end of the path to the other.
     chunk
-        Steps between two reports, at most.
+        Largest number of steps between two reports.
     each
-        Seconds of a step, as a first estimate; 0: not known.
+        First estimate of the seconds that a step takes; 0 if unknown.
     rounds
-        Times that the path is gone, one after the other; they share the seconds.
+        How often the path is walked, one round after the other, each with an equal
+        share of the seconds.
     closed
-        Whether the last step is at 1, even where it is the only one, or as far before 1
-        as steps are apart.
+        If true, the last step of a round is at 1, even if it is the only one; otherwise
+        it is one step's length before 1.
 
     Attributes
     ----------
     position
-        How far along the path the next step is.
+        Position of the next step.
     fresh
         Whether the last chunk began at 0.
     """
@@ -137,14 +143,14 @@ class Schedule:
         return self._pace.taken
 
     def _begin(self) -> None:
-        """Begin a round; equal shares of the seconds are spared for those after it."""
+        """Begin a round; spare equal shares of the seconds for the rounds after it."""
         self._left = self._steps
         self.position = 0.0
         later = self._rounds - 1
         self._spare = later / self._rounds * self._monitor.remaining() if later else 0.0
 
     def next(self) -> tuple[Float, float] | None:
-        """Positions of the next steps and their distance; None at the end."""
+        """Positions of the next steps and the distance between two; None at the end."""
         if not self._left:
             if self._rounds == 1:
                 return None

@@ -20,7 +20,7 @@ from typing import Any, get_type_hints
 from solvers.base import Solver
 from solvers.errors import InputError, UnknownNameError
 
-# A new solver is one file and one line here.
+# A new solver needs one file and one line here.
 BUILT_IN = {
     "nearest": "solvers.sampling.nearest:Nearest",
     "floor": "solvers.sampling.nearest:Floor",
@@ -44,19 +44,19 @@ BUILT_IN = {
     "exact": "solvers.proofs.exact:Exact",
     "neal": "solvers.sampling.neal:Neal",
 }
-# Entry points: a solver's class by its name, and packages full of solvers.
+# Groups of entry points: a solver's class under its name, and packages of solvers.
 GROUP = "qubo_rounding.solvers"
 PACKAGES = "qubo_rounding.solver_packages"
 _NAME = r"[\w.-]+"
 _FILE = r".+\.py:[^\W\d]\w*"
-# Modules read from files: this and a digest of path and source.
+# A module read from a file has this name, followed by a digest of path and source.
 _FILE_MODULE = "solver_file_"
 
 
 def available() -> list[str]:
-    """Names of the solvers built in and of those that installed packages add.
+    """Names of the built-in solvers and of those that installed packages add.
 
-    Warns of plug-ins that cannot be used, and leaves them out.
+    Plug-ins that cannot be used are left out with a warning.
     """
     unusable = broken()
     for reason in unusable.values():
@@ -66,7 +66,7 @@ def available() -> list[str]:
 
 
 def broken() -> dict[str, str]:
-    """Plug-ins that cannot be used: one line for each, by name of solver or module."""
+    """Why plug-ins cannot be used, one line each, by the solver's or module's name."""
     reasons = {}
     for name in _targets().keys() - BUILT_IN.keys():
         try:
@@ -77,17 +77,17 @@ def broken() -> dict[str, str]:
 
 
 def solver_class(name: str) -> type[Solver]:
-    """The class registered as `name`, or in a file: ``path.py:Class``.
+    """The solver class registered as `name`, or found in a file: ``path.py:Class``.
 
-    It is imported when first asked for. Plug-ins are looked at only for a name that is
-    not built in, and packages of solvers only after single classes.
+    A class is imported when it is first asked for. Plug-ins are looked at only if the
+    name is not built in, packages of solvers only if it is no entry point of one class.
 
     Raises
     ------
     UnknownNameError
-        With the nearest names.
+        There is no such solver; the message offers the nearest names.
     InputError
-        A plug-in or a file that cannot be imported, or that holds no such solver.
+        A plug-in or a file cannot be imported, or does not hold the solver.
     """
     if re.fullmatch(_FILE, name):
         cls = _class(name, lambda: _from_file(name))
@@ -111,7 +111,10 @@ def solver_class(name: str) -> type[Solver]:
 
 
 def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
-    """What `load` gives, if it is a solver's class; `what` leads the messages."""
+    """The object that `load` gives, checked to be a usable solver class.
+
+    Error messages begin with `what`.
+    """
     cls = _loaded(what, load)
     if not (isinstance(cls, type) and issubclass(cls, Solver)):
         raise InputError(f"solver {what} is not a Solver class")
@@ -123,16 +126,25 @@ def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
 
 
 def _loaded(what: str, load: Callable[[], Any]) -> Any:
+    """The object that `load` gives; any failure becomes an `InputError`."""
     try:
         return load()
-    # A file that ends in sys.exit() must not end the program.
+    # A file that calls sys.exit() must not end the program.
     except (Exception, SystemExit) as error:
         reason = " ".join(f"{type(error).__name__}: {error}".split())
         raise InputError(f"solver {what}: {reason}") from error
 
 
 def _packaged() -> tuple[dict[str, type[Solver]], dict[str, str]]:
-    """Solvers of packages by name; why modules or solvers of them cannot be used."""
+    """Solvers of the installed packages of solvers.
+
+    Returns
+    -------
+    classes
+        The solver classes by name.
+    reasons
+        Why modules or solvers cannot be used, by the name of package, module or class.
+    """
     classes: dict[str, type[Solver]] = {}
     reasons: dict[str, str] = {}
     taken = _targets()
@@ -152,7 +164,10 @@ def _packaged() -> tuple[dict[str, type[Solver]], dict[str, str]]:
 
 
 def _modules(package: str, reasons: dict[str, str]) -> list[str]:
-    """The modules of a package whose names begin with no underscore."""
+    """The modules of `package` whose names do not begin with an underscore.
+
+    If the package cannot be imported, the reason is added to `reasons`.
+    """
     try:
         path = _loaded(f"package {package}", lambda: import_module(package).__path__)
     except InputError as error:
@@ -163,20 +178,23 @@ def _modules(package: str, reasons: dict[str, str]) -> list[str]:
 
 
 def _solvers_of(module: str, reasons: dict[str, str]) -> list[type[Solver]]:
-    """The concrete public solvers that a module defines itself."""
+    """The concrete public solvers that `module` itself defines.
+
+    If the module cannot be imported, the reason is added to `reasons`.
+    """
     try:
-        found = _loaded(f"module {module}", lambda: vars(import_module(module)))
+        members = _loaded(f"module {module}", lambda: vars(import_module(module)))
     except InputError as error:
         reasons[module] = str(error)
         return []
     return [
         cls
-        for name, cls in found.items()
+        for name, cls in members.items()
         if isinstance(cls, type)
         and issubclass(cls, Solver)
         and not inspect.isabstract(cls)
         and not name.startswith("_")
-        # Neither what it imports nor a second name of its own.
+        # Neither imported classes nor second names of the module's own classes.
         and (cls.__module__, cls.__qualname__) == (module, name)
     ]
 
@@ -190,7 +208,7 @@ def _from_file(name: str) -> Any:
 
 
 def _module_of_file(path: str) -> ModuleType:
-    """The module in the file, run again only where the file has changed."""
+    """The module in the file, which is run again only if the file has changed."""
     source = Path(path).read_bytes()
     name = _FILE_MODULE + hashlib.sha256(path.encode() + b"\0" + source).hexdigest()
     if name in sys.modules:
@@ -201,7 +219,7 @@ def _module_of_file(path: str) -> ModuleType:
     module = module_from_spec(spec)
     # `label` needs the path as it was given.
     module.__file__ = path
-    # Dataclasses look up the module of their annotations while they are made.
+    # A dataclass looks its module up while it is created, to resolve annotations.
     sys.modules[name] = module
     try:
         exec(compile(source, path, "exec"), module.__dict__)
@@ -219,8 +237,8 @@ def parse_solver(text: str) -> Solver:
     Raises
     ------
     InputError
-        Malformed text, an unknown solver or option, or a value that an option does not
-        take.
+        The text is malformed, a solver or an option is unknown, or an option does not
+        take the value.
 
     Examples
     --------
@@ -256,12 +274,12 @@ def parse_solvers(text: str) -> list[Solver]:
 
 
 def split_solvers(text: str) -> list[str]:
-    """The texts of a comma-separated list, unread.
+    """The texts of the solvers in a comma-separated list, without parsing them.
 
     Raises
     ------
     InputError
-        An empty list.
+        The list is empty.
     """
     parts = re.split(r",(?![^\[]*\])", text)
     if texts := [part.strip() for part in parts if part.strip()]:
@@ -270,7 +288,7 @@ def split_solvers(text: str) -> list[str]:
 
 
 def label(solver: Solver) -> str:
-    """The text that gives `solver`: its name and the options off their defaults."""
+    """The text that gives `solver`: its name and the options not at their defaults."""
     changed = [
         f"{f.name}={getattr(solver, f.name)}"
         for f in fields(solver)

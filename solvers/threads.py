@@ -1,4 +1,4 @@
-"""Rows shared out among threads; BLAS kept from making threads of its own."""
+"""Rows divided among threads; BLAS kept from making threads of its own."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-# Size of the products that one BLAS thread computes in any case.
+# Products up to this size are computed by one BLAS thread in any case.
 ONE_THREAD_UP_TO = 512
 # An array whose first axis is the rows, or a named tuple of such arrays.
 PerRow: TypeAlias = NDArray[Any] | tuple[NDArray[Any], ...]
@@ -22,11 +22,11 @@ def over_rows(
     per_row: tuple[PerRow, ...],
     threads: int = 1,
 ) -> None:
-    """Run ``kernel(*shared, *per_row)`` on slices of rows, one slice a thread.
+    """Run ``kernel(*shared, *per_row)`` on slices of rows, one slice per thread.
 
-    The arrays of `per_row` have the rows as their first axis and are cut; so are all
-    arrays of a named tuple. The kernel must release the GIL to gain from it, and treat
-    rows independently.
+    The arrays of `per_row`, and those of named tuples in it, have the rows as their
+    first axis and are cut into the slices. The kernel must treat rows independently; it
+    runs in parallel only if it releases the GIL.
     """
     first_array = per_row[0]
     while isinstance(first_array, tuple):
@@ -51,17 +51,17 @@ def _cut(part: PerRow, first: int, last: int) -> PerRow:
 
 
 def one_blas_thread(size: int = 0) -> AbstractContextManager[Any]:
-    """Keep BLAS to one thread, for products that are small.
+    """Limit BLAS to one thread, for small products.
 
-    Its threads wait for each other at every block of a product: for small ones that
-    gains little on idle cores and loses a factor of ten to thirty on busy ones. Of one
-    thread, sums are in one order on any machine.
+    BLAS threads wait for each other at every block of a product: for small products
+    that gains little on idle cores and loses a factor of ten to thirty on busy ones.
+    With one thread, the order of sums does not depend on the number of cores.
 
     Parameters
     ----------
     size
-        Rows or columns of the products; beyond `ONE_THREAD_UP_TO` BLAS keeps its
-        threads. Default: it never does.
+        Rows or columns of the products; above `ONE_THREAD_UP_TO` BLAS keeps its
+        threads. By default it is limited in any case.
     """
     from threadpoolctl import threadpool_limits
 

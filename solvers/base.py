@@ -318,7 +318,7 @@ class Solver(ABC):
         return task, to_beat
 
     def _require_states(self, states: States, qubo: QuboBatch) -> States:
-        """The states that `search` gave, pinned; shapes other than [R, n] are refused."""
+        """The states that `search` gave, pinned; shapes but [R, n] are refused."""
         self.require(
             np.shape(states) == (qubo.rows, qubo.n),
             f"search must give states of shape {(qubo.rows, qubo.n)}, not "

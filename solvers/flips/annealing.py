@@ -1,4 +1,4 @@
-"""Simulated annealing with single flips, on all rows of a batch."""
+"""`sa`: simulated annealing with single flips."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from solvers.walk import Walk
 
 # Temperatures in units of the median flip cost at a one-flip local optimum.
 HOT, COLD = 0.3, 0.03
-# Sweeps between refreshes of the fields, reports and looks at the clock.
+# Sweeps of a chunk: after each the fields are refreshed and the energies reported.
 CHUNK = 50
 
 
@@ -27,23 +27,24 @@ CHUNK = 50
 class SimulatedAnnealing(Solver):
     """Metropolis sweeps under a geometric schedule of inverse temperatures.
 
-    The default range of temperatures is found from the batch: flips at a one-flip local
-    optimum cost what the landscape is made of, in whatever way the model is written,
-    whereas the coefficients of an ill-conditioned dense H are far larger.
+    The default range of temperatures is found from the batch, by what flips cost at a
+    one-flip local optimum: these costs are on the landscape's own scale, however the
+    model is written, whereas the coefficients of an ill-conditioned dense H are far
+    larger.
 
     Parameters
     ----------
     num_sweeps
-        Sweeps of one anneal. A budget's ``sweeps`` caps it; where its ``seconds`` would
-        end first, the schedule runs faster instead of stopping hot.
+        Sweeps of one anneal; a budget's ``sweeps`` caps it. If the budget's ``seconds``
+        would end an anneal early, it cools faster instead of stopping hot.
     num_restarts
-        Anneals, one after the other; the best state is kept.
+        Number of anneals, one after the other; the best state is kept.
     beta_min, beta_max
-        Inverse temperatures at the start and at the end, in units of 1/energy; 0: found
-        from the batch, per row.
+        Inverse temperatures at the start and at the end, in units of 1/energy; 0 if
+        they are to be found from the batch, per row.
     float32
-        Keep the local fields in float32 between refreshes, for speed. The best states
-        are always judged by energies in float64.
+        Whether the local fields are kept in float32 between refreshes, for speed. The
+        best states are always judged by energies in float64.
     """
 
     name: ClassVar[str] = "sa"
@@ -70,14 +71,14 @@ class SimulatedAnnealing(Solver):
     def search(self, task: Task) -> States:
         """Anneal from the start, keeping the best state of all anneals."""
         qubo, threads = task.qubo, task.budget.threads
-        held, held_energy = task.start, qubo.energies(task.start, threads)
+        lowest_states, lowest = task.start, qubo.energies(task.start, threads)
         if self.beta_min:
             log_hot, log_cold = np.log([self.beta_min, self.beta_max])
         else:
-            # The optimum that gives the temperatures is an answer too.
-            held = descend(qubo, task.start, threads=threads)
-            held_energy = qubo.energies(held, threads)
-            unit = typical_flip_cost(qubo, held, threads)[:, None]
+            # The local optimum that gives the temperatures may be the best state.
+            lowest_states = descend(qubo, task.start, threads=threads)
+            lowest = qubo.energies(lowest_states, threads)
+            unit = typical_flip_cost(qubo, lowest_states, threads)[:, None]
             log_hot, log_cold = -np.log(HOT * unit), -np.log(COLD * unit)
         task.info["beta_range"] = tuple(
             float(np.exp(np.median(end))) for end in (log_hot, log_cold)
@@ -87,7 +88,7 @@ class SimulatedAnnealing(Solver):
         walk = Walk.at(qubo, task.start, threads, dtype)
         best = walk.z.copy()
         rng = task.streams()
-        # Setting up the fields costs about what a hot sweep does.
+        # Setting up the fields takes about as long as a hot sweep.
         schedule = Schedule(
             task.monitor,
             task.budget.cap(self.num_sweeps),
@@ -97,36 +98,47 @@ class SimulatedAnnealing(Solver):
             closed=True,
         )
         while (chunk := schedule.next()) is not None:
-            # Fields drift by rounding, and a new anneal begins at the start.
-            begin = task.start if schedule.fresh else walk.states()
-            walk.move_to(qubo, begin, threads)
+            # Fresh fields: rounding makes them drift. A new anneal begins at the start.
+            states = task.start if schedule.fresh else walk.states()
+            walk.move_to(qubo, states, threads)
             beta = np.exp(log_hot + (log_cold - log_hot) * chunk[0])
             beta = np.broadcast_to(beta, (qubo.rows, len(chunk[0]))).copy()
             over_rows(
                 flips.anneal,
                 (walk.H,),
-                (walk.z, walk.u, walk.q, walk.energy, best, held_energy.copy())
-                + (beta, rng, walk.flips),
+                (
+                    walk.z,
+                    walk.u,
+                    walk.q,
+                    walk.energy,
+                    best,
+                    lowest.copy(),
+                    beta,
+                    rng,
+                    walk.flips,
+                ),
                 threads,
             )
             # The kernel's energies drift with the fields: only exact ones count.
             states = (best[:, : qubo.n] < 0).astype(np.uint8)
             energies = qubo.energies(states, threads)
-            held = np.where((energies < held_energy)[:, None], states, held)
-            held_energy = np.minimum(energies, held_energy)
-            if not task.monitor.report(held_energy):
+            lowest_states = np.where(
+                (energies < lowest)[:, None], states, lowest_states
+            )
+            lowest = np.minimum(energies, lowest)
+            if not task.monitor.report(lowest):
                 break
         task.info["sweeps"] = schedule.taken
         task.info["flips"] = int(walk.flips.sum())
-        return held
+        return lowest_states
 
 
 def typical_flip_cost(qubo: QuboBatch, optimum: States, threads: int = 1) -> Float:
-    """Median cost [R] of a flip at one-flip local optima [R, n]."""
+    """Each row's median cost [R] of a flip at its one-flip local optimum [R, n]."""
     costs = Walk.at(qubo, optimum, threads, np.float64).flip_costs()
     costs[~(np.isfinite(costs) & (costs > 0))] = np.nan
     with warnings.catch_warnings():
-        # A row without a free variable has no cost; any unit will do.
+        # A row without a free variable has no flips to cost anything; any unit will do.
         warnings.simplefilter("ignore", RuntimeWarning)
         typical = np.nanmedian(costs, axis=1)
     return np.where(np.isfinite(typical), typical, 1.0)

@@ -1,4 +1,4 @@
-"""Descents to local optima, as solvers."""
+"""`descent`: local search from the start to a local optimum."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from solvers.qubo import States
 
 @dataclass(frozen=True, kw_only=True)
 class Descent(Solver):
-    """Descent from the start to a local optimum. A sweep of the budget is a pass.
+    """Descent from the start to a local optimum.
+
+    A sweep of the budget is a pass over the moves.
 
     Parameters
     ----------
@@ -34,7 +36,7 @@ class Descent(Solver):
         self.require(self.moves in MOVES, f"moves must be one of {', '.join(MOVES)}")
 
     def search(self, task: Task) -> States:
-        """Descend."""
+        """Descend from the start, reporting after every pass."""
         return descend(
             task.qubo,
             task.start,

@@ -1,4 +1,4 @@
-"""qbsolv: tabu on the whole row and on its parts, in turn."""
+"""`qbsolv`: tabu search on the whole row and on parts of it, in turn."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ INITIALS = ("start", "random")
 
 @dataclass(frozen=True, kw_only=True)
 class Qbsolv(Solver):
-    """Decompose: parts of a row are solved with everything else clamped.
+    """Decomposition: parts of a row are solved with all other variables clamped.
 
     A pass is a tabu run on the whole row, then one on each part: the free variables in
     the order of their flips' costs, cheapest first, `subsize` at a time. A pass that
@@ -34,16 +34,16 @@ class Qbsolv(Solver):
     Parameters
     ----------
     subsize
-        Variables of a part.
+        Number of variables of a part.
     repeats
-        Passes without improvement, one after the other, that end a row's search.
+        Number of consecutive passes without improvement that ends a row's search.
     patience
         Iterations without improvement that end a tabu run, as a multiple of the
         variables it may flip.
     initial
-        ``"start"``, or ``"random"``: the search begins at random states, as the
-        original does, and does not know of the start. Its answer then is its own, even
-        where the start is better.
+        Where the search begins: at the ``"start"``, or at ``"random"`` states, as in
+        the original. From random states the start is ignored, and the answer may be
+        worse than the start.
     """
 
     name: ClassVar[str] = "qbsolv"
@@ -70,22 +70,22 @@ class Qbsolv(Solver):
 
     @property
     def keeps_start(self) -> bool:
-        """Whether the start is an answer where nothing better is found."""
+        """Whether rows for which nothing better is found keep their start as answer."""
         return self.initial == "start"
 
     def search(self, task: Task) -> States:
-        """Make passes over all rows until none improves any more."""
+        """Make passes over all rows until no row improves any more."""
         qubo, threads = task.qubo, task.budget.threads
         rows, n = qubo.rows, qubo.n
-        begin = task.start
+        start = task.start
         rng = task.streams()
         if self.initial == "random":
             generators = [np.random.default_rng(stream) for stream in rng]
             draws = [g.integers(0, 2, n, np.uint8) for g in generators]
-            begin = qubo.pin(np.stack(draws))
-        walk = TabuWalk.at(qubo, begin, threads)
-        champion, energy = begin.copy(), qubo.energies(begin, threads)
-        idle, made = np.zeros((2, rows), np.int64)
+            start = qubo.pin(np.stack(draws))
+        walk = TabuWalk.at(qubo, start, threads)
+        best, lowest = start.copy(), qubo.energies(start, threads)
+        idle, passes_made = np.zeros((2, rows), np.int64)
         size = min(self.subsize, max(n, 1))
         shortest, longest = tenures(0, n)
         rules = PassRules(
@@ -97,24 +97,24 @@ class Qbsolv(Solver):
             longest=longest,
             spread=SPREAD,
         )
-        best = Champion(champion, energy, idle, made)
-        # A pass looks at every variable about three times n, if it is short.
+        champion = Champion(best, lowest, idle, passes_made)
+        # A short pass looks at each of the n variables about 3 n times.
         pace = Pace(task.monitor, max(1, CHUNK // max(3 * rows * n * n, 1)))
         while passes := pace.next(task.budget.cap(10**9) - pace.taken):
             over_rows(
                 kernels.passes,
                 (walk.exact, walk.matrix, rules, passes),
-                (walk.model(qubo), *walk.position(), rng, best),
+                (walk.model(qubo), *walk.position(), rng, champion),
                 threads,
             )
             over = (idle >= self.repeats) | (walk.most < 0)
-            if not task.monitor.report(energy) or over.all():
+            if not task.monitor.report(lowest) or over.all():
                 break
-        task.info["passes"] = int(made.sum())
-        # Passes ignore gains as small as the rounding of float32.
+        task.info["passes"] = int(passes_made.sum())
+        # Passes ignore gains as small as the rounding of float32; the descent does not.
         return descend(
             qubo,
-            champion,
+            best,
             threads=threads,
             going=lambda _: task.monitor.remaining() > 0,
         )

@@ -1,4 +1,4 @@
-"""Tabu search by single flips, with path relinking among a row's best states."""
+"""`tabu`: search by single flips, with path relinking among a row's best states."""
 
 from __future__ import annotations
 
@@ -17,42 +17,43 @@ from solvers.polish import descend
 from solvers.qubo import States
 from solvers.threads import over_rows
 
-# Sweeps without improvement that end the search of a part.
+# Patience of a tabu run on a part, in sweeps of the part.
 PART_PATIENCE = 2.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tabu(Solver):
-    """Short tabu runs from the paths between the best states, and from around them.
+    """Short tabu runs that begin between the best states, or near one of them.
 
-    Each row keeps a pool of distinct good states. A run leaves a random one of them,
-    half-way towards another one or by a perturbation among random variables, the least
-    costs first; then makes the best flip that is not tabu, until it no longer improves.
-    A pool that has not changed for 5 runs per place begins anew from its best state.
-    A sweep of the budget is n flips in every row.
+    Each row keeps a pool of distinct good states. A run leaves a random state of the
+    pool, half-way towards another one or by a perturbation of randomly drawn variables,
+    the cheapest flips first. Then it makes the best flip that is not tabu, again and
+    again, until it no longer improves. A pool that has not changed for 5 runs per place
+    begins anew from its best state. A sweep of the budget is n flips in every row.
 
     Parameters
     ----------
     num_sweeps
-        At most; a budget's ``sweeps`` caps it.
+        Largest number of sweeps; a budget's ``sweeps`` caps it.
     pool
-        States kept per row.
+        Number of states kept per row.
     relink
-        Probability that a run begins on the path to another state of the pool; else it
-        begins with a perturbation.
+        Probability that a run begins on the path to another state of the pool;
+        otherwise it begins with a perturbation.
     patience
         Sweeps without improvement that end a run.
     tenure
-        Iterations that a flip is tabu for, and up to 5 more; 0: from 2 % to 5 % of the
-        variables, drawn for every run. Never more than half of the free variables.
+        Iterations that a variable is tabu for after its flip, apart from up to 5 more
+        that are drawn for each flip; 0: drawn for every run, between 2 % and 5 % of the
+        variables. Never more than half of the free variables.
     weakest, strongest
-        Flips of a perturbation, as shares of the variables.
+        Fewest and most flips of a perturbation, as shares of the variables.
     share
-        Share of the variables, drawn anew, that a perturbation may flip.
+        Share of the variables, drawn for each perturbation, that it may flip.
     subsize
-        A run that may enter the pool is improved part by part, as in
-        `solvers.flips.qbsolv`: so many variables at a time, the others clamped. 0: it
-        is not.
+        Number of variables of a part. A run that may enter the pool is improved part by
+        part, the other variables clamped, as in `solvers.flips.qbsolv`; with 0 it is
+        not.
     """
 
     name: ClassVar[str] = "tabu"
@@ -92,7 +93,7 @@ class Tabu(Solver):
         self.require(self.subsize >= 0, "subsize must be at least 0")
 
     def search(self, task: Task) -> States:
-        """Search all rows, in chunks of as many flips for each."""
+        """Search all rows in chunks, with the same number of flips in each row."""
         qubo, threads = task.qubo, task.budget.threads
         rows, n = qubo.rows, qubo.n
         walk = TabuWalk.at(qubo, task.start, threads)
@@ -112,26 +113,26 @@ class Tabu(Solver):
                 (walk.model(qubo), *walk.position(), rng, pool),
                 threads,
             )
-            # The best of a pool, or of a run that is not over.
+            # The best state may be in the pool, or in a run that has not ended.
             leader = energies.argmin(axis=1)
-            for found, value in (
+            for candidates, values in (
                 (states[np.arange(rows), leader], energies.min(axis=1)),
                 (walk.best, qubo.energies(walk.best, threads)),
             ):
-                better = value < best_energy
-                best = np.where(better[:, None], found, best)
-                best_energy = np.where(better, value, best_energy)
+                better = values < best_energy
+                best = np.where(better[:, None], candidates, best)
+                best_energy = np.where(better, values, best_energy)
             if not task.monitor.report(best_energy):
                 break
         task.info["flips"] = int(spent.sum())
         task.info["runs"] = int(runs.sum())
-        # Runs ignore gains as small as the rounding of float32.
+        # Runs ignore gains as small as the rounding of float32; the descent does not.
         return descend(
             qubo, best, threads=threads, going=lambda _: task.monitor.remaining() > 0
         )
 
     def rules(self, n: int) -> Rules:
-        """The options as the kernels want them, for n variables."""
+        """The options in the form that the kernels take, for n variables."""
         size, (shortest, longest) = min(self.subsize, n), tenures(self.tenure, n)
         return Rules(
             patience=run_length(self.patience, n),

@@ -1,4 +1,4 @@
-"""`TabuWalk`: where a tabu search stands in every row; lengths of its runs."""
+"""`TabuWalk`: the state of a tabu search in every row; lengths of tabu runs."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from solvers.kernels.tabu_state import Matrix, Model, Place, Run
 from solvers.qubo import Float, QuboBatch, States
 from solvers.walk import Walk, aligned
 
-# A tenure is drawn for each run between these shares of the variables; each flip is
-# tabu for up to SPREAD iterations more.
+# A run's tenure is drawn between these shares of the variables; a flip is tabu for the
+# tenure and up to SPREAD iterations more.
 TENURES, SPREAD = (0.02, 0.05), 5
-# Work between two reports, in variables looked at; about 50 ms.
+# Work between two reports, in variables looked at; it takes about 50 ms.
 CHUNK = 2 * 10**8
 
 
@@ -30,7 +30,7 @@ def tenures(tenure: int, n: int) -> tuple[int, int]:
 
 
 def run_length(patience: float, n: int) -> int:
-    """Iterations without improvement that end a run.
+    """Iterations without improvement that end a run, `patience` times n.
 
     Bounded by what float32 can count.
     """
@@ -39,35 +39,39 @@ def run_length(patience: float, n: int) -> int:
 
 @dataclass(eq=False)
 class TabuWalk:
-    """Where a tabu search stands in every row, and the model in float32.
+    """The state of a tabu search in every row, and the model in float32.
 
     Attributes
     ----------
     exact : float64 [n, n]
         The matrix that energies are computed with.
     H : float32 [n, width]
-        The matrix, in units of a power of 2, its rows padded with zeros.
+        The matrix in units of a power of 2, its rows padded with zeros.
     index : int32 [width]
+        The numbers 0 to width - 1.
     low : int32
         The bits of a cost's pattern that hold a variable's index.
     barred : float32 [R, n]
-        What is added to the costs of pinned variables so that they never flip.
-    unit, root : float64 [R]
-        A row's unit of energy, a power of 2; the factor of its scales that belongs to
-        it.
+        Added to the costs of flips, so that pinned variables never flip; 0 for free
+        ones.
+    unit : float64 [R]
+        Each row's unit of energy, a power of 2.
+    root : float64 [R]
+        Factor of each row's scales that makes their products with `H` costs in `unit`.
     most : int64 [R]
         The longest tenure that leaves something to flip; -1 where nothing is free.
     noise : float64 [R]
         Changes of energy, in the row's unit, that may be rounding of the run's costs.
     here : uint8 [R, n]
+        The state that a run begins with; at first the start.
     u : float64 [R, n]
-        A state, at first the start, and its local fields; runs begin with these.
+        The local fields of `here`.
     z, cost, expiry : float32 [R, width]
-        Signed scales, costs of flips, iterations at which they cease to be tabu.
+        Signed scales, costs of flips, iterations at which flips cease to be tabu.
     clock, found : int64 [R]
-        Iterations of the run, and those at its best state.
+        Iterations of the run so far, and up to its best state.
     value, lowest : float64 [R]
-        Energies where the row stands and of the run's best state, in the row's unit.
+        Energies of the present state and of the run's best one, in the row's unit.
     best : uint8 [R, n]
         The run's best state.
     """
@@ -94,12 +98,12 @@ class TabuWalk:
 
     @classmethod
     def at(cls, qubo: QuboBatch, states: States, threads: int = 1) -> TabuWalk:
-        """About to begin at `states` [R, n], whose pinned variables hold their values.
+        """A search about to begin at `states` [R, n], which hold the pinned values.
 
         Raises
         ------
         InputError
-            Where sums of the coefficients overflow float64.
+            Sums of the coefficients overflow float64.
         """
         rows, n = qubo.rows, qubo.n
         width = n + -n % flips.LANES
@@ -110,8 +114,9 @@ class TabuWalk:
         bound = bound.max(axis=1, initial=0.0)
         if not np.isfinite(bound).all():
             raise InputError("H, scale and linear are too large: their sums overflow")
-        # Powers of 2 round nothing, and whole numbers stay whole in float32. The two
-        # exponents differ by an even one, so that the root is a power of 2 too.
+        # Scaling by powers of 2 does not round, and keeps whole coefficients exact in
+        # float32. The two exponents differ by an even number, so that the root is a
+        # power of 2 too.
         power = int(np.frexp(sizes.max(initial=0.0))[1])
         powers = np.frexp(bound)[1].astype(np.int64)
         powers += (powers - power) % 2
@@ -124,7 +129,7 @@ class TabuWalk:
             exact=exact,
             H=aligned(n, width, kind, 0.0),
             index=np.arange(width, dtype=np.int32),
-            # Not compiled for this.
+            # Called as Python, so that it is not compiled for this one call.
             low=np.int32(kernels.places.py_func(width)),
             barred=np.where(free, kind.type(0), kernels.NEVER),
             unit=unit,
@@ -147,11 +152,11 @@ class TabuWalk:
 
     @property
     def matrix(self) -> Matrix:
-        """The matrix as runs read it."""
+        """The matrix in the form that the kernels read."""
         return Matrix(self.H, self.index, self.low)
 
     def model(self, qubo: QuboBatch) -> Model:
-        """What the kernels know of each row's model."""
+        """Each row's model in the form that the kernels read."""
         return Model(
             qubo.full_scale(),
             qubo.linear,
@@ -163,7 +168,7 @@ class TabuWalk:
         )
 
     def position(self) -> tuple[Place, Run]:
-        """What the kernels change as they go."""
+        """The arrays that the kernels change: each row's place and its run."""
         return Place(self.noise, self.here, self.u), Run(
             self.z,
             self.cost,

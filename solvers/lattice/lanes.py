@@ -1,4 +1,4 @@
-"""Many walks over one library of moves, sixteen to a tile."""
+"""Many walks over one library of moves, side by side in tiles of `LANES` walks."""
 
 from __future__ import annotations
 
@@ -19,38 +19,42 @@ from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 from solvers.walk import aligned
 
-# Up to so many variables the moves are one block: their fields stay in a near cache.
+# Up to this many variables the moves are one block: their fields stay in a near cache.
 WHOLE = 640
-# Variables of a block of a larger H, and bytes of H that all blocks may repeat; where
-# they would need more, the moves stay one block.
+# Variables of a block of a larger H, and bytes that the blocks' copies of parts of H
+# may take together; if they would need more, the moves stay one block.
 BLOCK, MOST_NEAR = 1024, 2**28
-# M exceeds the fields by at least this factor where a walk begins.
+# M exceeds the fields by at least this factor when a walk begins.
 MARGIN = 2.0
 SINGLE = np.dtype(np.float32)
 
 
 @dataclass(frozen=True, eq=False)
 class Lanes:
-    """A batch and a library as the kernels want them (see `solvers.kernels.lanes`).
+    """A batch and a library in the form that `solvers.kernels.lanes` takes.
 
     Variables are measured in units d, powers of two near the roots of the diagonal, so
     that float32 serves weak inputs as well as strong ones, and a row's energies in
-    units of its mean squared scale.
+    units of its squared mean scale.
 
     Attributes
     ----------
+    qubo
+        The batch.
     H : float32 [width, width]
         ``H / (d d^T)``, padded with zeros.
     unit : float64 [n]
-        d.
+        The units d.
     mean : float64 [R, 1]
-        The rows' mean scales (geometric).
+        Geometric mean of each row's scales.
     varies : bool
         Whether the scale may vary within a row.
-    moves, ends
-        Of up to two, four and eight variables; where each block's moves begin.
+    moves
+        The moves of up to two, up to four and up to eight variables.
+    ends : int64 [blocks + 1, 3]
+        Where each block's moves begin and end in each of these three classes.
     blocks
-        None where the moves are one block.
+        The blocks' variables and parts of H; None if the moves are one block.
     """
 
     qubo: QuboBatch
@@ -64,7 +68,7 @@ class Lanes:
 
     @classmethod
     def over(cls, qubo: QuboBatch, library: Sequence[Vectors]) -> Lanes:
-        """For singles, pairs, moves of up to four and of up to eight variables."""
+        """Lanes for a library of singles, pairs, moves of up to 4 and of up to 8."""
         n = qubo.n
         diagonal = np.abs(qubo.H.diagonal().astype(np.float64))
         size = np.where(diagonal > 0, diagonal, 1.0)
@@ -79,7 +83,8 @@ class Lanes:
         if n > WHOLE and (cut := _cut(classes, H, n)) is not None:
             classes, ends, blocks = cut
         scale = qubo.scale
-        # Not whether it does vary: then a row's arithmetic would depend on the others.
+        # By shape and not by values, which would make a row's arithmetic depend on
+        # other rows.
         varies = scale.shape[1] > 1
         mean = np.exp(np.log(scale).mean(axis=1, keepdims=True))
         pairs, quads, longer = (
@@ -91,26 +96,36 @@ class Lanes:
 
     @property
     def count(self) -> int:
-        """Moves of the library."""
+        """Number of moves in the library."""
         return int(self.ends[-1].sum())
 
     def stand(self, rows: NDArray[np.intp], states: States, threads: int = 1) -> Tiles:
-        """Walks at states [W, n] of the given rows [W]."""
+        """Start walks at states [W, n] of the rows with indices `rows` [W]."""
         return Tiles.at(self, rows, states, threads)
 
 
 @dataclass(eq=False)
 class Tiles:
-    """Where walks stand.
+    """The present and the best states of walks, in tiles of `LANES` walks.
 
     Attributes
     ----------
+    lanes
+        The batch and the library.
+    walks
+        Number of walks; the last tile's other lanes are idle.
     F, Z, M : [tiles, width, LANES], [tiles, width, LANES], [tiles, LANES]
-        See the kernels; M is twice the M of a lane.
-    scale
-        Of every variable against its row's mean, as F; empty where it does not vary.
+        See `solvers.kernels.lanes`; M is twice the M of a lane.
+    scale : float32 [tiles, width, LANES]
+        Scale of every variable relative to its row's mean; [tiles, 0, LANES] if scales
+        cannot vary within a row.
     energy, best : float64 [tiles, LANES]
-        Relative to the start, in the rows' units.
+        Energies of the present and of the best state relative to the start, in the
+        rows' units.
+    best_Z : int8 [tiles, width, LANES]
+        Z of the best states.
+    counts : int64 [tiles, 2]
+        The kernels' counts; the first is that of accepted moves.
     """
 
     lanes: Lanes
@@ -128,7 +143,7 @@ class Tiles:
     def at(
         cls, lanes: Lanes, rows: NDArray[np.intp], states: States, threads: int
     ) -> Tiles:
-        """Fields come from sums in float64."""
+        """Walks at states [W, n] of the rows [W]; fields are summed in float64."""
         qubo, walks = lanes.qubo.take(rows), len(rows)
         full, mean = qubo.full_scale(), lanes.mean[rows]
         fields = np.empty_like(full)
@@ -137,7 +152,7 @@ class Tiles:
         )
         fields *= full / (mean**2 * lanes.unit)
         room = np.where(qubo.free(), 1 - 2 * states.astype(np.int8), 0)
-        # What is coupled to nothing is in no move, however large its field.
+        # A variable that is coupled to nothing is in no move, however large its field.
         mobile = (room != 0) & lanes.H[: qubo.n].any(axis=1)
         largest = np.abs(np.where(mobile, fields, 0.0)).max(axis=1, initial=0.0)
         half = np.exp2(np.ceil(np.log2(np.where(largest > 0, MARGIN * largest, 1.0))))
@@ -166,7 +181,19 @@ class Tiles:
         rng: NDArray[np.uint64],
         threads: int = 1,
     ) -> None:
-        """Sweep over the library, once per factor of the temperatures `heat` [W]."""
+        """Sweep over the library once for each of `factors`.
+
+        Parameters
+        ----------
+        heat : float64 [W]
+            Temperatures of the walks.
+        factors : float64 [S]
+            What the temperatures are multiplied by in each sweep; 0: a descent.
+        draws : float32 [LINES, LANES]
+            Thresholds of Metropolis' rule; see `thresholds`.
+        rng : uint64 [tiles]
+            Random streams of the tiles, which move on.
+        """
         lanes = self.lanes
         temperature = np.zeros(self.energy.shape, np.float32)
         temperature.reshape(-1)[: self.walks] = heat
@@ -199,18 +226,19 @@ class Tiles:
         return self._read(self.best_Z)
 
     def last_states(self) -> States:
-        """The states [W, n] where the walks stand."""
+        """The present states [W, n] of the walks."""
         return self._read(self.Z)
 
     def _read(self, room: NDArray[np.int8]) -> States:
+        """States [W, n] from an array like `Z`."""
         n = self.lanes.qubo.n
         down = room.transpose(0, 2, 1).reshape(-1, room.shape[1])[: self.walks, :n]
         return (down < 0).astype(np.uint8, order="C")
 
     def costs(self, vectors: Vectors) -> Float:
-        """Costs [W, m] of moves where the walks stand; infinite where infeasible.
+        """Costs [W, m] of moves from the present states; infinite where infeasible.
 
-        A scale that varies within a row is taken for its mean.
+        A scale that varies within a row is replaced by its mean.
         """
         rows = slice(self.walks)
         shape = -1, self.F.shape[1]
@@ -233,9 +261,10 @@ class Tiles:
 
 
 def thresholds(seed: int) -> NDArray[np.float32]:
-    """Random thresholds [LINES, LANES] of Metropolis' rule, in units of a temperature.
+    """Random thresholds [LINES, LANES] for Metropolis' rule, in units of temperature.
 
-    Stratified: each lane's are the quantiles of an exponential distribution.
+    They are stratified: each lane gets one draw from every quantile of an exponential
+    distribution.
     """
     rng = np.random.default_rng(seed)
     strata = rng.permuted(np.tile(np.arange(LINES), (LANES, 1)), axis=1)
@@ -248,7 +277,7 @@ def thresholds(seed: int) -> NDArray[np.float32]:
 def _tiled(
     values: NDArray[Any], shape: tuple[int, int, int], dtype: np.dtype[Any]
 ) -> NDArray[Any]:
-    """Rows [W, n] as the lanes of tiles, the rest zero."""
+    """Values [W, n] of walks in tiles of the given shape, padded with zeros."""
     tiles, width, lanes = shape
     out = aligned(tiles * width, lanes, dtype, 0).reshape(shape)
     for t in range(tiles):
@@ -266,7 +295,9 @@ def _moves(
     blocks: Blocks | None,
     ends: NDArray[np.int64],
 ) -> Moves:
-    # Without moves of the last class, which is rare, none of its kind is compiled.
+    """The moves of class c (up to two, four or eight variables) for the kernels."""
+    # The last class often has no moves; with the width of the first one, kernels need
+    # not be compiled for it.
     width = WIDTHS[c if c < 2 or len(vectors) else 0]
     which, sign = vectors.which[:, :width], vectors.sign[:, :width]
     more = ((0, 0), (0, width - which.shape[1]))
@@ -283,8 +314,8 @@ def _moves(
     if blocks is not None:
         for g, inside in enumerate(np.split(blocks.variables, blocks.bounds[1:-1])):
             rows = slice(ends[g, c], ends[g + 1, c])
-            found = np.searchsorted(inside, which[rows])
-            which[rows] = np.where(sign[rows] != 0, found, 0)
+            places = np.searchsorted(inside, which[rows])
+            which[rows] = np.where(sign[rows] != 0, places, 0)
     return Moves(
         which.astype(np.uint32),
         coef.astype(np.float32),
@@ -299,23 +330,32 @@ def _moves(
 def _cut(
     classes: Sequence[Vectors], H: NDArray[np.float32], n: int
 ) -> tuple[list[Vectors], NDArray[np.int64], Blocks] | None:
-    """Classes in the order of blocks, where each block's moves begin, the blocks.
+    """Divide the moves of all classes into blocks of few variables.
 
-    None where there would be too many blocks.
+    Returns
+    -------
+    classes
+        The moves of each class, those of a block together.
+    ends : int64 [blocks + 1, classes]
+        Where each block's moves begin and end in each class.
+    blocks
+        The blocks' variables and parts of H.
+
+    None if the blocks' parts of H would take too many bytes.
     """
     all_moves = Vectors.join(*classes)
     kind = np.repeat(np.arange(len(classes)), [len(part) for part in classes])
-    spread = np.sort(np.where(all_moves.which < 0, n, all_moves.which), axis=1)
-    order = np.lexsort((spread[:, 1], spread[:, 0]))
+    ascending = np.sort(np.where(all_moves.which < 0, n, all_moves.which), axis=1)
+    order = np.lexsort((ascending[:, 1], ascending[:, 0]))
     block = np.empty(len(all_moves), np.int64)
     count = partition(all_moves.which, order, BLOCK, n, block)
     if count * BLOCK**2 * SINGLE.itemsize > MOST_NEAR:
         return None
     sorted_classes, ends = [], np.zeros((count + 1, len(classes)), np.int64)
     for c, part in enumerate(classes):
-        mine = block[kind == c]
-        sorted_classes.append(part.take(np.argsort(mine, kind="stable")))
-        ends[1:, c] = np.cumsum(np.bincount(mine, minlength=count))
+        block_of_move = block[kind == c]
+        sorted_classes.append(part.take(np.argsort(block_of_move, kind="stable")))
+        ends[1:, c] = np.cumsum(np.bincount(block_of_move, minlength=count))
     inside = [np.unique(all_moves.which[block == g]) for g in range(count)]
     inside = [variables[variables >= 0] for variables in inside]
     bounds = np.cumsum([0, *map(len, inside)]).astype(np.int64)

@@ -3,9 +3,9 @@
 At a good rounding every single flip costs more than the whole error that is left, but
 many combinations hardly change the layer's output: those v with entries -1, 0 and 1 for
 which ``v^T H v`` is small, the short vectors of the lattice whose Gram matrix is H. A
-library holds the shortest that are found: pairs, then sums and differences of what is
-there already, as in a lattice sieve (Ajtai, Kumar, Sivakumar 2001; Micciancio,
-Voulgaris 2010) that is held to vectors which a rounding can use.
+library holds the shortest ones found: pairs, then sums and differences of vectors found
+before, as in a lattice sieve (Ajtai, Kumar, Sivakumar 2001; Micciancio, Voulgaris 2010)
+that is restricted to vectors which a rounding can use.
 """
 
 from __future__ import annotations
@@ -24,19 +24,20 @@ from solvers.threads import one_blas_thread
 # Inputs with less than this share of the mean variance are as good as dead: they and
 # their combinations would be the shortest vectors of all, and change nothing.
 DEAD = 1e-3
-# Pairs to choose from, at least.
+# Least number of pairs to choose from.
 PAIRS = 600_000
-# Vectors whose sums and differences are looked at: at least, and per variable.
+# Number of vectors whose sums and differences are looked at: in all at least, and per
+# variable.
 SEEDS, SEEDS_EACH = 2000, 4
-# Sums to choose from, against those that are taken.
+# Sums to choose from, as a multiple of those that are taken.
 MORE = 4
-# Vectors of a sample that says how long the shortest ones are.
+# Size of the samples from which the length of the shortest vectors is estimated.
 SAMPLE = 64
-# Added to the diagonal, as a share of its mean, to judge the spectrum.
+# Added to the diagonal to judge the spectrum, as a share of the diagonal's mean.
 DAMPING = 0.02
-# Beyond this flatness pairs do better than longer moves.
+# Above this flatness pairs do better than longer moves.
 FLAT = 0.15
-# Seconds to build a library, per variable; measured, roughly.
+# Seconds per variable to build a library; rough measurements.
 BUILD_SECONDS = {"singles": 0.0, "pairs": 1.5e-4, "quads": 4.5e-4, "longer": 1e-3}
 KINDS = ("singles", "pairs", "quads", "longer")
 
@@ -48,11 +49,11 @@ class Vectors:
     Attributes
     ----------
     which : int32 [m, width]
-        Variables, then -1.
+        The variables of each vector, padded with -1.
     sign : int8 [m, width]
-        Entries.
+        The vector's entries at these variables, padded with 0.
     length : float64 [m]
-        ``v^T H v``.
+        The values of ``v^T H v``.
     """
 
     which: NDArray[np.int32]
@@ -63,11 +64,11 @@ class Vectors:
         return len(self.length)
 
     def take(self, rows: Any) -> Vectors:
-        """Some of them."""
+        """The vectors with the given indices."""
         return Vectors(self.which[rows], self.sign[rows], self.length[rows])
 
     def shortest(self, count: int | None = None) -> Vectors:
-        """The shortest (default: all), in order of length, each once."""
+        """The `count` shortest vectors (default: all) by length, without duplicates."""
         keys = np.random.default_rng(0).integers(
             1, 2**63, self.which.max(initial=0) + 2
         )
@@ -77,10 +78,10 @@ class Vectors:
         return self.take(first[np.argsort(self.length[first])][:count])
 
     def spread_out(self, count: int) -> Vectors:
-        """The shortest of each variable, in order of length.
+        """`count` vectors among the shortest of every variable, in order of length.
 
-        The shortest of all would crowd about a few weak inputs and leave the others
-        without moves.
+        The shortest vectors of all would crowd about a few weak inputs and leave the
+        other variables without moves.
         """
         depth = np.empty(len(self), np.int64)
         kernels.depths(self.which, self.which.max(initial=0) + 1, depth)
@@ -88,7 +89,7 @@ class Vectors:
 
     @classmethod
     def join(cls, *parts: Vectors) -> Vectors:
-        """All of them."""
+        """The vectors of all parts, in order."""
         width = max(part.which.shape[1] for part in parts)
 
         def padded(array: NDArray[Any], value: int) -> NDArray[Any]:
@@ -105,20 +106,21 @@ class Vectors:
 def short_vectors(
     H: NDArray[np.floating[Any]], kinds: str = "quads", most: int = 20_000
 ) -> list[Vectors]:
-    """Singles, pairs, moves of three or four and, if wanted, of up to eight variables.
+    """A library: singles, pairs, moves of 3 or 4 variables and moves of 5 to 8.
 
     Parameters
     ----------
     H : [n, n]
-        Where it is indefinite, lengths mean nothing: the pairs are then those with the
+        If it is indefinite, lengths mean nothing: the pairs are then those with the
         strongest couplings, and there are no longer moves.
     kinds
-        The last of `KINDS` to be included.
+        The last of `KINDS` to include; the parts of later kinds are empty.
     most
-        Moves in all, beside the singles.
+        Largest number of moves in all, not counting the singles.
     """
     diagonal = H.diagonal().astype(np.float64)
-    # What is coupled to nothing is decided by its sign, not by a search.
+    # A variable that is coupled to nothing is decided by its linear term, not by a
+    # search.
     single = np.flatnonzero([row.any() for row in H])
     singles = Vectors(
         single[:, None].astype(np.int32),
@@ -133,14 +135,14 @@ def short_vectors(
     live = diagonal > DEAD * diagonal.mean()
     all_pairs = _pairs(H, live, max(PAIRS, most))
     part = most // (KINDS.index(kinds) or 1)
-    found = [singles, all_pairs.spread_out(part), none, none]
+    library = [singles, all_pairs.spread_out(part), none, none]
     if kinds != "pairs":
         seeds = all_pairs.spread_out(max(SEEDS, SEEDS_EACH * len(H)))
         alone = singles.take(live[single])
         quads = Vectors.join(
             _sums(H, alone, seeds, part), _sums(H, seeds, seeds, MORE * part)
         ).shortest()
-        found[2] = quads.spread_out(part)
+        library[2] = quads.spread_out(part)
     if kinds == "longer":
         seeds = all_pairs.spread_out(SEEDS)
         more = quads.spread_out(SEEDS)
@@ -148,15 +150,15 @@ def short_vectors(
             _sums(H, more, seeds, MORE * part), _sums(H, more, more, MORE * part)
         )
         longer = longer.take((longer.which >= 0).sum(axis=1) > 4)
-        found[3] = longer.shortest().spread_out(part)
-    return found
+        library[3] = longer.shortest().spread_out(part)
+    return library
 
 
 def flatness(H: NDArray[np.floating[Any]]) -> float | None:
-    """How flat the spectrum of H [n, n] is, in (0, 1]; None where it is indefinite.
+    """How flat the spectrum of H [n, n] is, in (0, 1]; None if H is indefinite.
 
-    The n-th root of the determinant over the mean of the diagonal, lightly damped. It
-    is 1 for a multiple of the identity; small where there are short vectors.
+    It is the n-th root of the determinant of H, lightly damped, divided by the mean of
+    its diagonal: 1 for a multiple of the identity, small if there are short vectors.
     """
     mean = float(np.abs(H.diagonal()).mean(dtype=np.float64))
     if not np.isfinite(mean) or mean == 0:
@@ -172,29 +174,30 @@ def flatness(H: NDArray[np.floating[Any]]) -> float | None:
 
 
 def strongest_pairs(H: NDArray[np.floating[Any]], count: int) -> Vectors:
-    """The pairs with the strongest couplings, those at zero left out."""
+    """The `count` pairs with the strongest couplings, without those coupled by zero."""
     i, j = np.triu_indices(len(H), 1)
     size = np.abs(H[i, j])
-    best = np.argsort(-size, kind="stable")[:count]
-    best = best[size[best] > 0]
-    i, j = i[best], j[best]
-    way = np.where(H[i, j] > 0, -1, 1)
+    strongest = np.argsort(-size, kind="stable")[:count]
+    strongest = strongest[size[strongest] > 0]
+    i, j = i[strongest], j[strongest]
+    second_sign = np.where(H[i, j] > 0, -1, 1)
     return Vectors(
         np.column_stack([i, j]).astype(np.int32),
-        np.column_stack([np.ones_like(way), way]).astype(np.int8),
-        (H[i, i] + H[j, j] - 2 * size[best]).astype(np.float64),
+        np.column_stack([np.ones_like(second_sign), second_sign]).astype(np.int8),
+        (H[i, i] + H[j, j] - 2 * size[strongest]).astype(np.float64),
     )
 
 
 def _pairs(
     H: NDArray[np.floating[Any]], live: NDArray[np.bool_], count: int
 ) -> Vectors:
+    """About the `count` shortest pairs of live variables, in order of length."""
     n = len(H)
     rows = _sample(n)
     lengths = np.empty(len(rows) * n)
-    found = kernels.pair_lengths(H, rows, live, lengths)
+    sampled = kernels.pair_lengths(H, rows, live, lengths)
     total = int(live.sum()) * (int(live.sum()) - 1) // 2
-    limit = _limit(lengths[:found], count, total)
+    limit = _limit(lengths[:sampled], count, total)
     room = min(4 * count + 1000, max(total, 1))
     which, sign = np.empty((room, 2), np.int32), np.empty((room, 2), np.int8)
     length = np.empty(room)
@@ -206,16 +209,16 @@ def _pairs(
 def _sums(
     H: NDArray[np.floating[Any]], first: Vectors, second: Vectors, count: int
 ) -> Vectors:
-    """About the shortest sums and differences of vectors of either set."""
+    """Nearly the `count` shortest sums and differences of a vector of each set."""
     same = first is second
     rows = _sample(len(first))
     lengths = np.empty(len(rows) * len(second))
     a = (first.which, first.sign, first.length)
     b = (second.which, second.sign, second.length)
-    found = kernels.sum_lengths(H, *a, rows, *b, lengths)
+    sampled = kernels.sum_lengths(H, *a, rows, *b, lengths)
     total = len(first) * len(second) // (2 if same else 1)
     # A sum of four variables is found in three ways.
-    limit = _limit(lengths[:found], 3 * count, total)
+    limit = _limit(lengths[:sampled], 3 * count, total)
     width = first.which.shape[1] + second.which.shape[1]
     room = min(12 * count + 1000, max(total, 1))
     which, sign = np.full((room, width), -1, np.int32), np.zeros((room, width), np.int8)
@@ -225,13 +228,17 @@ def _sums(
 
 
 def _sample(count: int) -> NDArray[np.intp]:
+    """Indices of at most `SAMPLE` out of `count` vectors, ascending."""
     if count <= SAMPLE:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))
 
 
 def _limit(lengths: Float, wanted: int, total: int) -> float:
-    """The length of which about `wanted` of `total` vectors fall short."""
+    """A length that about `wanted` of `total` vectors are shorter than.
+
+    It is estimated from `lengths`, those of a sample.
+    """
     share = wanted / max(total, 1)
     if not len(lengths) or share >= 1:
         return np.inf

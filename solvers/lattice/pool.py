@@ -1,4 +1,4 @@
-"""The best states of each row, and children of two of them."""
+"""`Pool`: the best states of each row, and their recombination by twos."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from solvers.kernels import recombine as kernels
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 
-# Variables that a recombination decides anew, at most.
+# Largest number of variables that a recombination decides anew.
 MOST_MIXED = 256
-# Added to their matrix's diagonal, as a share of its mean (see
-# `solvers.decoders.factor`).
+# Damping of the matrix of these variables, added to its diagonal as a share of the
+# diagonal's mean (see `solvers.decoders.factor`).
 DAMPING = 0.02
-# Energies that differ by less than this share belong to one state.
+# Two energies that differ relatively by less are taken for those of the same state.
 SAME = 1e-12
 
 Places = NDArray[np.intp]
@@ -51,7 +51,7 @@ class Pool:
         return best
 
     def add(self, states: States) -> None:
-        """One more state [R, n] of each row."""
+        """Add one more state [R, n] of each row."""
         energies = self.qubo.energies(states, self.threads)
         self.states = np.concatenate([self.states, states[None]])
         self.energies = np.concatenate([self.energies, energies[None]])
@@ -59,23 +59,31 @@ class Pool:
     def parents(
         self, choosers: list[np.random.Generator], count: int
     ) -> tuple[Places, Places]:
-        """So many couples of each row [count, R]: the better ones, and the worse."""
+        """Draw couples of states for each row.
+
+        Returns
+        -------
+        better, worse : [count, R]
+            Places in the pool of each couple's better and worse state.
+        """
         size, rows = len(self), np.arange(self.qubo.rows)
         draws = [rng.integers(0, size * (size - 1), count) for rng in choosers]
-        one, two = np.divmod(np.array(draws).T, size - 1)
-        two += two >= one
-        swap = self.energies[one, rows] > self.energies[two, rows]
-        return np.where(swap, two, one), np.where(swap, one, two)
+        first, second = np.divmod(np.array(draws).T, size - 1)
+        second += second >= first
+        swap = self.energies[first, rows] > self.energies[second, rows]
+        return np.where(swap, second, first), np.where(swap, first, second)
 
     def children(
         self, better: Places, worse: Places, paths: int, mixers: NDArray[np.uint64]
     ) -> States:
-        """What each couple [R] agrees about, and the rest decoded anew, [R, n].
+        """Children [R, n]: what each row's couple agrees about, the rest decoded anew.
 
         Parameters
         ----------
+        better, worse : [R]
+            Places in the pool of each row's couple.
         paths
-            Of the K-best search.
+            Number of paths of the K-best search.
         mixers : uint64 [R]
             Random streams, which move on.
         """
@@ -85,8 +93,12 @@ class Pool:
             kernels.recombine,
             (self.qubo.H, paths, MOST_MIXED, DAMPING),
             (
-                *(self.states[better, rows], self.states[worse, rows]),
-                *(self.qubo.full_scale(), self.qubo.linear, mixers, children),
+                self.states[better, rows],
+                self.states[worse, rows],
+                self.qubo.full_scale(),
+                self.qubo.linear,
+                mixers,
+                children,
             ),
             self.threads,
         )
@@ -95,16 +107,21 @@ class Pool:
     def replace(
         self, states: States, worse: Places, active: NDArray[np.bool_]
     ) -> NDArray[np.bool_]:
-        """Let states [R, n] take the place of the worse parent, or of the worst state.
+        """Put states [R, n] in the place of their worse parent, or of the worst state.
 
-        Where they are better than that and not in the pool yet, and only in `active`
-        rows; in which rows [R] they are taken.
+        Only in `active` rows, and only states that are better than the one they replace
+        and not in the pool yet.
+
+        Returns
+        -------
+        taken : bool [R]
+            The rows whose pool has changed.
         """
         energies = self.qubo.energies(states, self.threads)
         rows = np.arange(self.qubo.rows)
         known = np.abs(self.energies - energies) <= SAME * np.abs(energies)
-        fits = energies < self.energies[worse, rows]
-        place = np.where(fits, worse, self.energies.argmax(axis=0))
+        beats_parent = energies < self.energies[worse, rows]
+        place = np.where(beats_parent, worse, self.energies.argmax(axis=0))
         taken = active & (energies < self.energies[place, rows]) & ~known.any(axis=0)
         self.states[place[taken], rows[taken]] = states[taken]
         self.energies[place[taken], rows[taken]] = energies[taken]

@@ -1,4 +1,4 @@
-"""A search of `solvers.lattice.solver.Lattice`: from the library to the pool."""
+"""The search of `solvers.lattice.solver.Lattice`: library, decodings, anneals, pool."""
 
 from __future__ import annotations
 
@@ -25,34 +25,36 @@ from solvers.threads import one_blas_thread
 if TYPE_CHECKING:
     from solvers.lattice.solver import Lattice
 
-# Moves per variable, and in all.
+# Largest number of moves, per variable and in all.
 MOVES_EACH, MOST_MOVES = 60, 150_000
 # Sweeps that only descend: before temperatures are found, and after every anneal.
 DESCENTS = 3
-# An anneal begins where this share of the moves, if tried, costs less than its
-# temperature divided by HOT, and ends COLD times that; PROBED moves say so.
+# An anneal begins at HOT times the cost that a SHARE of all moves, infeasible ones
+# counted, stays below, and ends at COLD times that; about PROBED moves are probed.
 SHARE, HOT, COLD = 0.005, 0.2, 0.4
 PROBED = 2048
-# Spread of the units in which the other orders of decision are chosen.
+# Standard deviation of the logarithm of the units in which decodings but the first
+# choose their order.
 JITTER = 0.03
 # Rounds without a change of its pool that end the search of a row.
 PATIENCE = 5
-# Walks of a row that are annealed together, times n, at most: a bound on memory.
+# Bound on memory: largest number of a row's walks that are annealed together, times n.
 TOGETHER = 4096
-# Sweeps handed out at a time, and between two refreshes of the fields.
+# Sweeps of a chunk, and between two refreshes of the fields.
 CHUNK, REFRESH = 30, 60
-# Shares of the seconds that the library and a decoding may take.
+# Shares of the remaining seconds that the library and a decoding may take.
 BUILDING, DECODING = 0.6, 0.25
-# Nanoseconds of a decoding: per entry of H times n, and per path, row and variable.
+# Nanoseconds of a decoding: per n**3, and per path, row and variable.
 FACTOR_NS, PATH_NS = 0.05, 20.0
-# A flat spectrum wants so many times longer anneals before it wants more of them.
+# On a flat spectrum a pool is filled only if there is time for this many times its
+# anneals; otherwise one longer anneal does better.
 FLAT_FACTOR = 4.0
-# Apart enough for the streams of different tiles.
+# Distance of one tile's random seed from the next: the streams are far enough apart.
 APART = np.uint64(0xD1342543DE82EF95)
 
 
 class Search:
-    """One search: its library, its walks, its pool, and how far it has come."""
+    """A search in progress: its library, walks and pool, and the work done so far."""
 
     def __init__(self, solver: Lattice, task: Task) -> None:
         self.solver, self.task, qubo = solver, task, task.qubo
@@ -69,7 +71,7 @@ class Search:
         self.seconds_each = 0.0
 
     def kinds(self) -> str:
-        """The library to build."""
+        """The kinds of moves to build a library of."""
         if self.solver.moves != "auto":
             return self.solver.moves
         flat = flatness(self.task.qubo.H)
@@ -81,7 +83,7 @@ class Search:
         return "singles"
 
     def first(self) -> None:
-        """The first state of each pool; the temperatures."""
+        """Find the first state of each pool, and the temperatures of anneals."""
         begun, states = self.task.monitor.elapsed(), self.task.start
         if self.solver.start != "nearest" and not self.task.warm:
             states = self.decode(0)
@@ -102,7 +104,7 @@ class Search:
             self.report()
 
     def elites(self) -> int:
-        """States of a pool that time allows for; all where it is not limited."""
+        """Number of states per pool that time allows for; all if it is not limited."""
         elites = self.solver.elites
         if elites == 1 or not self.seconds_each:
             return 1
@@ -112,22 +114,22 @@ class Search:
         return int(min(elites, 1 + affordable))
 
     def go_on(self) -> None:
-        """One anneal for the time that is left; nothing where that is not limited."""
+        """Anneal once for all the time left; do nothing if time is not limited."""
         if self.more() and np.isfinite(self.task.monitor.remaining()):
             self.pool.add(self.anneal(self.rows, self.pool.best(), 10**9))
             self.report()
 
     def fill(self, count: int) -> None:
-        """So many more states for each pool, each from a decoding of its own."""
-        others: list[States] = []
-        while len(others) < count and self.more():
-            others.append(self.decode(len(others) + 1))
-        for states in self.anneal_all(others):
+        """Add `count` more states to each pool, each from a decoding of its own."""
+        decoded: list[States] = []
+        while len(decoded) < count and self.more():
+            decoded.append(self.decode(len(decoded) + 1))
+        for states in self.anneal_all(decoded):
             self.pool.add(states)
         self.report()
 
     def improve(self) -> None:
-        """Rounds of recombination."""
+        """Improve the pools by rounds of recombination."""
         streams = self.task.streams()
         choosers = [np.random.default_rng(stream) for stream in streams]
         idle = np.zeros(len(self.rows), int)
@@ -136,13 +138,15 @@ class Search:
                 return
             better, worse = self.pool.parents(choosers, max(len(self.pool) // 2, 1))
             children = [
-                self.pool.children(a, b, self.solver.paths, streams)
-                for a, b in zip(better, worse, strict=True)
+                self.pool.children(*couple, self.solver.paths, streams)
+                for couple in zip(better, worse, strict=True)
             ]
-            # A row that has come to rest stays as it is, whatever the others do.
+            # The pool of a row that has come to rest stays, whatever other rows do.
             active, idle = idle < PATIENCE, idle + 1
-            for states, b in zip(self.anneal_all(children), worse, strict=True):
-                idle[self.pool.replace(states, b, active)] = 0
+            for states, worse_parent in zip(
+                self.anneal_all(children), worse, strict=True
+            ):
+                idle[self.pool.replace(states, worse_parent, active)] = 0
             self.report()
 
     def more(self) -> bool:
@@ -152,14 +156,15 @@ class Search:
         )
 
     def sweeps_left(self) -> int:
-        """Of the budget."""
+        """Sweeps of the budget that are left; 10**9 if it does not limit them."""
         most = self.task.budget.sweeps
         return 10**9 if most is None else max(most - self.swept, 0)
 
     def decode(self, k: int) -> States:
-        """A K-best decoding, where it is no worse than the start.
+        """The k-th K-best decoding; the start in rows where that is better.
 
-        The first one is in the order of least pivots; the others are in orders nearby.
+        The first decoding, k = 0, decides variables in the order of least pivots; the
+        others decide them in orders nearby.
         """
         qubo, threads = self.task.qubo, self.task.budget.threads
         paths = 1 if self.solver.start == "babai" and k == 0 else self.solver.paths
@@ -182,8 +187,9 @@ class Search:
         return np.where(worse[:, None], start, states)
 
     def anneal_all(self, groups: list[States]) -> list[States]:
-        """Anneal several states of each row, as lanes of the same tiles."""
-        n, found = self.task.qubo.n, []
+        """Anneal from each of `groups`, states [R, n], with many walks in a tile."""
+        n = self.task.qubo.n
+        annealed: list[States] = []
         size = max(TOGETHER // n, 1)
         for first in range(0, len(groups), size):
             part = groups[first : first + size]
@@ -192,12 +198,12 @@ class Search:
             if self.more():
                 states = self.anneal(rows, states, self.solver.num_sweeps)
             apart = states.reshape(-1, len(part), n).transpose(1, 0, 2)
-            # Kernels are compiled once more for what does not lie row by row.
-            found += list(np.ascontiguousarray(apart))
-        return found
+            # Kernels would be compiled once more for arrays that are not C-contiguous.
+            annealed += list(np.ascontiguousarray(apart))
+        return annealed
 
     def anneal(self, rows: NDArray[np.intp], states: States, sweeps: int) -> States:
-        """Anneal from states [W, n] of these rows; the best states on the way."""
+        """Anneal from states [W, n] of the rows [W]; return the best states [W, n]."""
         qubo, threads = self.task.qubo.take(rows), self.task.budget.threads
         best, lowest = states, qubo.energies(states, threads)
         tiles = self.lanes.stand(rows, states, threads)
@@ -214,9 +220,9 @@ class Search:
                 last = min(DESCENTS, self.sweeps_left())
                 self.sweep(tiles, self.heat[rows], np.zeros(last))
             # Sums in float32 drift: only exact energies are compared.
-            found = qubo.pin(tiles.states())
-            energies = qubo.energies(found, threads)
-            best = np.where((energies < lowest)[:, None], found, best)
+            walked = qubo.pin(tiles.states())
+            energies = qubo.energies(walked, threads)
+            best = np.where((energies < lowest)[:, None], walked, best)
             lowest = np.minimum(energies, lowest)
             if step is None:
                 break
@@ -227,7 +233,7 @@ class Search:
         return best
 
     def sweep(self, tiles: Tiles, heat: Float, factors: Float) -> None:
-        """Sweeps over the library."""
+        """Sweep over the library once per factor of the temperatures `heat` [W]."""
         self.calls += 1
         base = np.random.SeedSequence([self.task.seed, self.calls])
         first, second = base.generate_state(2, np.uint64)
@@ -238,13 +244,13 @@ class Search:
         self.swept += len(factors)
 
     def report(self, energies: Float | None = None) -> None:
-        """Say how far the rows are."""
+        """Report the rows' lowest energies [R] (default: the pool's)."""
         lowest = self.pool.energies.min(axis=0) if energies is None else energies
         self.going &= self.task.monitor.report(lowest)
 
 
 def starting_heat(tiles: Tiles, library: Vectors) -> Float:
-    """Where anneals begin [R], from the costs of moves at local optima."""
+    """Temperatures [W] that anneals begin at, from costs of moves at local optima."""
     sample = library.take(slice(None, None, max(1, len(library) // PROBED)))
     costs = tiles.costs(sample)
     costs[costs <= 0] = np.inf

@@ -1,4 +1,4 @@
-"""Annealing along short vectors of the lattice that all rows share."""
+"""`lattice`: annealing along short vectors of the lattice that all rows share."""
 
 from __future__ import annotations
 
@@ -26,28 +26,30 @@ class Lattice(Solver):
     annealed, is then improved by children: what two states of the pool agree about
     stays, the rest is decoded anew, and the result is annealed.
 
-    Under a limit of seconds that is too short for that, the decoding has fewer paths,
-    the library no more than pairs, and one long anneal takes the place of the pool.
+    If a limit in seconds is too short for that, the decoding has fewer paths, the
+    library no moves longer than pairs, and one long anneal takes the place of the pool.
 
     Parameters
     ----------
     num_sweeps
-        Sweeps over the library of one anneal. A budget's ``sweeps`` caps those of all
+        Sweeps over the library in one anneal. A budget's ``sweeps`` caps those of all
         anneals together, descents included.
     moves
-        The library: ``"singles"``, ``"pairs"`` too, moves of up to four (``"quads"``)
-        or of up to eight variables (``"longer"``); ``"auto"``: quads, but pairs where
+        The longest moves of the library: ``"singles"``, ``"pairs"``, ``"quads"`` (up to
+        four variables) or ``"longer"`` (up to eight); ``"auto"``: quads, but pairs if
         the spectrum of H is flat.
     max_moves
-        Beside the singles; 0: 60 per variable, 150 000 at most.
+        Largest number of moves, not counting the singles; 0: 60 per variable and at
+        most 150 000.
     start
-        ``"nearest"``, ``"babai"`` or ``"kbest"``; states that are given come first.
+        How the first states are found: ``"nearest"``, ``"babai"`` or ``"kbest"``; not
+        used if the caller gives initial states.
     paths
-        Of K-best searches.
+        Number of paths of K-best searches.
     elites
-        States of a row's pool; 1: one anneal and no more.
+        Number of states in a row's pool; 1: a single anneal.
     rounds
-        Of recombination, at most.
+        Largest number of rounds of recombination.
     """
 
     name: ClassVar[str] = "lattice"
@@ -79,10 +81,10 @@ class Lattice(Solver):
             self.require(getattr(self, name) >= 0, f"{name} must be at least 0")
 
     def compile_for(self, qubo: QuboBatch) -> None:
-        """By a pool of two states and a round, for a row.
+        """Compile by solving one row with a pool of two states and one round.
 
-        A large H may be walked through in blocks or not, as the library has it; how
-        large that is may depend on time.
+        Walks over a large H go in blocks or not, depending on the library, and the
+        library on the time there is: a row is then solved with each.
         """
         least = replace(
             self, num_sweeps=1, elites=min(self.elites, 2), rounds=min(self.rounds, 1)
@@ -93,7 +95,7 @@ class Lattice(Solver):
             replace(least, moves="pairs", elites=1).solve(row)
 
     def search(self, task: Task) -> States:
-        """Decode, anneal, and improve the pool while time lasts."""
+        """Decode, anneal, then improve the pool until time or rounds end."""
         if not task.qubo.free().any():
             return task.start
         search = Search(self, task)

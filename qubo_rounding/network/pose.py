@@ -20,16 +20,18 @@ from solvers.errors import UnknownNameError
 
 @dataclass(frozen=True, eq=False)
 class Posed:
-    """A layer's rounding problem, and what it was made of.
+    """A layer's rounding problem, the moments it was made of, and the seconds it took.
 
     Attributes
     ----------
     problem
-        What solvers minimise.
+        The problem for solvers to minimise.
     moments
-        Of the layer's inputs on the calibration images, undamped.
-    moments_seconds, grid_seconds
-        The forward passes over the images; the search for the grid's scale.
+        Moments of the layer's inputs on the calibration images, undamped.
+    moments_seconds
+        Seconds of the passes over the images.
+    grid_seconds
+        Seconds of the search for the grid's scale.
     """
 
     problem: RoundingProblem
@@ -54,28 +56,28 @@ def pose(
     Parameters
     ----------
     network
-        In eval mode; batch norms should be folded.
+        A network in eval mode; batch norms should be folded.
     layer
-        As in ``network.named_modules()``.
+        The layer's name in ``network.named_modules()``.
     batches
-        Gives the calibration images from the first to the last; it is called for every
-        pass over them.
+        Returns batches of the calibration images, from the first image to the last; it
+        is called for every pass over them.
     objective
         ``"second-moment"``: the error of the layer's output; ``"fisher"``: the
         Gauss-Newton approximation of the task loss, an H for each row.
     meta
         Where network and images come from; the number of positions is added.
     seed
-        Of the labels that are drawn for the task loss.
+        Seed of the labels that are drawn for the task loss.
     progress
         Whether to show a progress bar.
 
     Raises
     ------
     UnknownNameError
-        A layer or an objective that does not exist.
+        The layer or the objective does not exist.
     InputError
-        What cannot be posed.
+        The layer's problem cannot be posed.
     """
     if objective not in OBJECTIVES:
         raise UnknownNameError("objective", objective, OBJECTIVES)
@@ -90,7 +92,9 @@ def pose(
         problem = RoundingProblem.from_moments(rows, grid, moments, meta)
     else:
         problem = RoundingProblem.from_hessian(
-            *(rows, grid, blocks),
+            rows,
+            grid,
+            blocks,
             second_moment=moments.second_moment,
             meta={"count": moments.count, **(meta or {})},
         )

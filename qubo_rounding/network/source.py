@@ -26,13 +26,13 @@ class Source:
     Attributes
     ----------
     model
-        Its name.
+        The network's name.
     network
-        In eval mode, batch norms folded.
+        The network in eval mode, with its batch norms folded.
     weights, weights_hash
-        Which weights it has, as in `qubo_rounding.network.models.Network`.
+        Name and hash of its weights, as in `qubo_rounding.network.models.Network`.
     calibration, evaluation
-        Images, none of them in both.
+        Two sets of images without a common image.
     """
 
     model: str
@@ -47,7 +47,7 @@ class Source:
         return self.calibration.batches(BATCH)
 
     def meta(self, layer: str, objective: str = OBJECTIVES[0]) -> dict[str, Any]:
-        """What a layer's problem says of where it comes from."""
+        """The origin of a layer's problem, for its `meta`."""
         return {
             "layer": f"{self.model}.{layer}",
             "objective": objective,
@@ -66,32 +66,42 @@ def load_source(
     evaluation: int | None,
     say: Callable[[str], None],
 ) -> Source:
-    """A network, and as many images as are asked for; see `load_images`.
+    """Load a network, and the numbers of images asked for.
+
+    Parameters
+    ----------
+    model, weights
+        As in `load_network`.
+    images, calibration, evaluation
+        Folder of images and the numbers of them, as in `load_images`.
+    say
+        Called with each line about what has been loaded.
 
     Raises
     ------
     InputError
-        Whatever does not exist or does not fit; see `load_network`, `load_images`.
+        The model, its weights or the images do not exist or do not fit; see
+        `load_network` and `load_images`.
     """
     loaded = load_network(model, weights)
     # This memory layout makes convolutions about a third faster on a CPU.
     network = fold_batch_norms(loaded.module).to(  # type: ignore[call-overload]
         memory_format=torch.channels_last
     )
-    fitting, held_out = load_images(images, loaded, calibration, evaluation)
+    calibration_set, held_out = load_images(images, loaded, calibration, evaluation)
     say(f"{model}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
-    say(image_count("calibration", fitting))
+    say(image_count("calibration", calibration_set))
     return Source(
         model=model,
         network=network,
         weights=loaded.weights,
         weights_hash=loaded.weights_hash,
-        calibration=fitting,
+        calibration=calibration_set,
         evaluation=held_out,
     )
 
 
 def image_count(purpose: str, images: Images) -> str:
-    """How many images there are, where from, and how many cannot be read."""
+    """A line with the number of images, their name and how many are unreadable."""
     note = f", {images.skipped} unreadable left out" if images.skipped else ""
     return f"{purpose}: {len(images)} images of {images.name}{note}"

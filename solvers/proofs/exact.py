@@ -1,4 +1,4 @@
-"""Optimal states with proof: enumeration, and search in ellipsoids."""
+"""`exact`: optimal states with proof, by enumeration and by search in ellipsoids."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import one_blas_thread
 from solvers.warming import CORNER, corner
 
-# A million nodes.
+# Nodes in a million, as a power of 2.
 MILLION = 1 << 20
-# Share of the seconds for the first states.
+# Share of the time limit for the search of the first states.
 FIRST_STATES = 0.1
-# Seconds between two reports.
+# Least number of seconds between two reports.
 REPORT = 0.05
-# Bytes for the rows that take turns, and matrices that each of them holds.
+# Bytes for the rows that take turns, and number of matrices that each of them holds.
 MEMORY, ARRAYS = 1e9, 12
 # Attributes of a proof and their names in `Task.info`.
 INFO = {
@@ -38,15 +38,15 @@ INFO = {
 
 @dataclass(frozen=True, kw_only=True)
 class Exact(Solver):
-    """Prove optima, row by row; the best states and bounds where limits end the proof.
+    """Prove optima, row by row; if limits end a proof, give the best state and bound.
 
-    Up to `enumerate` free variables all states are enumerated. Beyond, a row is a
-    search for lattice points: a point of the semidefinite relaxation's dual puts all
-    better states into an ellipsoid, whose lattice points, in a reduced basis, are
-    searched depth first; a partial point is left when some variable can no longer reach
-    0 or 1. Subtrees that turn out large are taken up again with an ellipsoid of their
-    own. Searches below thresholds under the best energy come first: each that ends is a
-    lower bound.
+    Up to `enumerate` free variables, all states of a row are enumerated. With more, the
+    proof is a search for lattice points: a point of the semidefinite relaxation's dual
+    puts all better states into an ellipsoid, whose lattice points, in a reduced basis,
+    are searched depth first; a partial point is left when some variable can no longer
+    reach 0 or 1. Subtrees that turn out large are taken up again with an ellipsoid of
+    their own. Searches up to thresholds below the best energy come first: each that
+    ends without a state proves a lower bound.
 
     ``info`` holds for each row: ``proved``, ``lower_bound``, ``gap`` (energy less lower
     bound, over the energy's size), ``nodes`` and ``tolerance``. A proof says that no
@@ -59,12 +59,12 @@ class Exact(Solver):
     enumerate
         Largest number of free variables whose states are all enumerated, at most 30.
     largest
-        Largest number of free variables that a proof is tried for; beyond, a row gets
-        tabu's states and, up to 1024, its semidefinite bound.
+        Largest number of free variables for which a proof is tried. A row with more
+        gets the state of the tabu search and, up to 1024, its semidefinite bound.
     million_nodes
-        Nodes of each row at most.
+        Largest number of nodes of each row, in millions.
     sweeps
-        Of the tabu search that finds the first states.
+        Sweeps of the tabu search that finds the first states.
     """
 
     name: ClassVar[str] = "exact"
@@ -93,7 +93,7 @@ class Exact(Solver):
         self.require(self.sweeps >= 1, "sweeps must be at least 1")
 
     def compile_for(self, qubo: QuboBatch) -> None:
-        """By proofs of small rows: of many nodes, and by enumeration alone."""
+        """Compile by proofs of two small rows: one by search, one by enumeration."""
         for size in (CORNER, 8):
             self.solve(corner(qubo, size), budget=Budget(sweeps=1))
 
@@ -103,15 +103,15 @@ class Exact(Solver):
         states = self._first_states(task)
         energies = qubo.energies(states, task.budget.threads)
         task.monitor.report(energies)
-        found: dict[str, list[Any]] = {name: [] for name in INFO.values()}
+        info: dict[str, list[Any]] = {name: [] for name in INFO.values()}
         group = max(1, int(MEMORY / (ARRAYS * 8 * max(qubo.n, 1) ** 2)))
         with one_blas_thread(), ThreadPoolExecutor(task.budget.threads) as p:
             for first in range(0, qubo.rows, group):
                 rows = range(first, min(first + group, qubo.rows))
                 for proof in self._prove(task, rows, states, energies, p):
                     for name, key in INFO.items():
-                        found[key].append(getattr(proof, name))
-        task.info.update(found)
+                        info[key].append(getattr(proof, name))
+        task.info.update(info)
         return states
 
     def _prove(
@@ -122,7 +122,7 @@ class Exact(Solver):
         energies: Float,
         pool: ThreadPoolExecutor,
     ) -> list[Proof]:
-        """The rows' proofs, in their share of the seconds; improves their states."""
+        """Advance the proofs of `rows` in their share of the time; improve `states`."""
         qubo, monitor = task.qubo, task.monitor
         limit = MILLION * task.budget.cap(self.million_nodes)
         later = (qubo.rows - rows.stop) / (qubo.rows - rows.start)
@@ -156,7 +156,7 @@ class Exact(Solver):
         return proofs
 
     def _first_states(self, task: Task) -> States:
-        """The start, searched from: a good first bound."""
+        """States [R, n] of a tabu search from the start: good first upper bounds."""
         remaining = task.monitor.remaining()
         seconds = None if remaining == math.inf else max(FIRST_STATES * remaining, 1e-9)
         return (

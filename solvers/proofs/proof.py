@@ -15,23 +15,27 @@ from solvers.kernels import enumeration, sphere
 from solvers.proofs.semidefinite import Model, Split, central_path, ellipsoid
 from solvers.qubo import Float, States
 
-# Nodes, or blocks of states, between two looks at the clock: some ten ms.
+# Nodes, or blocks of states, between two looks at the clock; they take some ten ms.
 CHUNK, BLOCKS = 100_000, 4096
-# Where the search's ellipsoid lies on the central path; block size and tours of BKZ.
-SHARE, BLOCK, TOURS = 0.1, 20, 4
-# Vectors times variables of the basis that are reduced between two looks at the clock.
+# Where on the central path the search's ellipsoid lies, as a share of the gap.
+SHARE = 0.1
+# Block size and largest number of tours of BKZ.
+BLOCK, TOURS = 20, 4
+# Work between two looks at the clock while a basis is reduced: vectors times variables.
 REDUCED = 2000
-# Seconds of steps in one turn, at least: a turn has a cost of its own.
+# Least number of seconds of a turn: changing turns has a cost of its own.
 TURN = 0.005
-# Variables up to which a row gets a bound at all.
+# Largest number of variables for which a row gets a bound at all.
 BOUNDED = 1024
-# How near the central path is followed to its end, of the gap.
+# The central path is followed until the bound is this share of the gap from its end.
 END = 0.02
-# Nodes of a first attempt, up to the best energy. After it thresholds rise above the
-# semidefinite bound: the first, as a part of the way to the best energy, and how much
-# they rise after a search of few nodes and of more.
-FIRST, START, FEW, LEAP, RISE = 100_000, 0.2, 100_000, 1.25, 1.06
-# A tree is set up again when better states leave so much of its ellipsoid's radius.
+# Nodes of a first attempt, up to the best energy.
+FIRST = 100_000
+# After it, thresholds rise above the semidefinite bound. The first lies START of the way
+# to the best energy; the distance from the bound then grows by the factor LEAP after a
+# search of fewer than FEW nodes, and by RISE after others.
+START, FEW, LEAP, RISE = 0.2, 100_000, 1.25, 1.06
+# A tree is set up again when better states reduce its ellipsoid's radius to this share.
 SHRUNK = 0.97
 
 Steps = Generator[None, None, bool]
@@ -39,7 +43,7 @@ Steps = Generator[None, None, bool]
 
 @dataclass(frozen=True, eq=False)
 class Tree:
-    """The whole numbers in a reduced basis, and where their search stands.
+    """A search tree of lattice points in a reduced basis, and the search's progress.
 
     The arrays are those of `solvers.kernels.sphere.search`.
     """
@@ -56,7 +60,7 @@ class Tree:
 
     @classmethod
     def of(cls, here: Split) -> Generator[None, None, Tree]:
-        """A search, not begun, of the ellipsoids that a split gives."""
+        """A search of the ellipsoid of a split, not yet begun, in steps."""
         m = len(here.y)
         order = np.argsort(here.matrix.diagonal(), kind="stable")
         basis = np.eye(m)[order]
@@ -100,14 +104,14 @@ def _reduce(basis: Float, vectors: Float) -> Generator[None, None, None]:
     """Reduce a basis [m, m] in place: deep LLL, then tours of BKZ until none helps."""
     m = len(basis)
     gram_schmidt = np.zeros((m, m)), np.zeros(m), np.empty_like(vectors)
-    part = max(REDUCED // m, 1)
-    for first in range(0, m, part):
-        sphere.reduce_deep(basis, vectors, *gram_schmidt, first, min(first + part, m))
+    chunk = max(REDUCED // m, 1)
+    for first in range(0, m, chunk):
+        sphere.reduce_deep(basis, vectors, *gram_schmidt, first, min(first + chunk, m))
         yield
     for _ in range(TOURS):
         changed = False
-        for first in range(0, m - 1, part):
-            last = min(first + part, m - 1)
+        for first in range(0, m - 1, chunk):
+            last = min(first + chunk, m - 1)
             changed |= sphere.reduce_blocks(
                 basis, vectors, *gram_schmidt, BLOCK, first, last
             )
@@ -122,23 +126,25 @@ class Proof:
     Parameters
     ----------
     model
-        The row's free variables.
+        The row's model of its free variables.
     x : uint8 [m]
         The best state known.
     enumerated, largest
-        Variables up to which all states are enumerated, and up to which a proof is
-        tried.
+        Largest number of variables for which all states are enumerated, and for which a
+        proof is tried.
     limit
-        Nodes at most.
+        Largest number of nodes.
     clock
-        By which turns end.
+        The clock that ends turns.
 
     Attributes
     ----------
-    x, energy
-        The best state, and [its energy, the bound of the search].
+    x
+        The best state found.
+    energy : float64 [2]
+        The best state's energy, and the energy up to which is searched.
     done
-        Whether there is nothing left to do.
+        Whether the proof has ended, successfully or not.
     lower, proved, nodes, tolerance
         See `solvers.proofs.exact.Exact`.
     """
@@ -162,11 +168,11 @@ class Proof:
         self._work = self._prove()
 
     def advance(self) -> None:
-        """Take a turn of some ms.
+        """Work on the proof for some ms.
 
-        It ends after a step. Steps grow with the cube of the variables: at 300, some 10
-        ms, and up to a tenth of a second in the reduction of a basis; at 1000, where
-        there is only the bound, up to two tenths.
+        A turn ends after a whole step. Steps grow with the cube of the number of
+        variables: at 300 they take some 10 ms, and up to 0.1 s in the reduction of a
+        basis; at 1000, where there is only the bound, up to 0.2 s.
         """
         until = self._clock() + TURN
         try:
@@ -180,9 +186,9 @@ class Proof:
 
     @property
     def gap(self) -> float:
-        """Energy less lower bound, over the energy's size; 0 where proved.
+        """Energy less lower bound, over the energy's size; 0 if proved.
 
-        Infinite where there is no lower bound yet (`lower` is ``-inf``), or the energy
+        Infinite if there is no lower bound yet (`lower` is ``-inf``), or if the energy
         is 0.
         """
         if self.proved:
@@ -191,10 +197,11 @@ class Proof:
         return (energy - self.lower) / abs(energy) if energy else math.inf
 
     def _prove(self) -> Steps:
+        """All steps of the proof; returns whether it has succeeded."""
         values = settle(self._model)
         self._model, self._free = self._model.fix(values), values < 0
-        # Settled variables that hardly matter may be off in x; a better state found by
-        # the search brings these values.
+        # Settled variables that hardly matter may have other values in x; a better
+        # state found by the search gets these values.
         self._settled = np.where(self._free, 0, values).astype(np.uint8)
         m = len(self._model.c)
         yield
@@ -232,6 +239,7 @@ class Proof:
             radius *= LEAP if self.nodes - before < FEW else RISE
 
     def _enumerate(self) -> Steps:
+        """Enumerate all states; returns whether the limit of nodes allowed it."""
         model = self._model
         least, best = np.array([math.inf]), np.zeros(len(model.c), np.uint8)
         blocks = enumeration.blocks(len(model.c))
@@ -248,9 +256,10 @@ class Proof:
         return True
 
     def _search(self, threshold: float, limit: int) -> Steps:
-        """Search for states of an energy up to `threshold`; whether that has ended.
+        """Search for states with an energy up to `threshold`.
 
-        It is given up when the row has had `limit` nodes.
+        Returns whether the search has ended; it is given up when the row has had
+        `limit` nodes.
         """
         energy, here = self.energy, self._split
         if here is None:
@@ -274,7 +283,8 @@ class Proof:
                 yield
 
     def _run(self, tree: Tree) -> None:
-        model, held = self._model, self.energy[0]
+        """Search the tree for a chunk of nodes; keep a better state."""
+        model, best_energy = self._model, self.energy[0]
         before, best = int(tree.place[1]), np.zeros(len(model.c), np.uint8)
         sphere.search(
             tree.norms,
@@ -295,45 +305,47 @@ class Proof:
             best,
         )
         self.nodes += int(tree.place[1]) - before
-        if self.energy[0] < held:
+        if self.energy[0] < best_energy:
             self._keep(best, self.energy[0])
 
     def _keep(self, x: States, energy: float) -> None:
+        """Keep x, the best state of the variables that are not settled."""
         self.energy[0] = energy
         self.x = self._settled.copy()
         self.x[self._free] = x
 
 
 def settle(model: Model) -> NDArray[np.int8]:
-    """Values [m] of variables that are the best whatever the others are; -1: free.
+    """Values [m] of variables that are best whatever the other variables are, else -1.
 
-    So is a variable whose linear term outweighs all its couplings, or which makes no
-    difference beyond rounding. Takes some ``m**2`` operations.
+    A variable is settled if its linear term outweighs all its couplings, or if it makes
+    no difference beyond rounding. Takes some ``m**2`` operations.
     """
     m = len(model.c)
     values = np.full(m, -1, np.int8)
     couplings = model.Q.copy()
     np.fill_diagonal(couplings, 0)
     own = model.c + model.Q.diagonal()
-    # What setting a variable to 1 costs, at least and at most.
+    # Least and greatest cost of setting a variable to 1.
     least = own + 2 * np.minimum(couplings, 0).sum(axis=1)
     most = own + 2 * np.maximum(couplings, 0).sum(axis=1)
     idle = model.noise / max(m, 1)
     while True:
         free = values < 0
-        some = np.flatnonzero(
+        candidates = np.flatnonzero(
             free & ((least >= 0) | (most <= 0) | (np.maximum(-least, most) <= idle))
         )
-        if not some.size:
+        if not candidates.size:
             return values
-        # Sums that have been updated are rounded: anew, from the couplings.
-        rows = couplings[some]
+        # Sums that have been updated carry rounding: sum the couplings anew.
+        rows = couplings[candidates]
         down, up = np.minimum(rows, 0), np.maximum(rows, 0)
-        now = own[some] + 2 * (rows @ (values == 1))
-        least[some], most[some] = now + 2 * (down @ free), now + 2 * (up @ free)
-        low, high = least[some], most[some]
+        now = own[candidates] + 2 * (rows @ (values == 1))
+        least[candidates] = now + 2 * (down @ free)
+        most[candidates] = now + 2 * (up @ free)
+        low, high = least[candidates], most[candidates]
         weak = np.maximum(-low, high) <= idle
-        values[some] = np.where(low >= 0, 0, np.where(high <= 0, 1, -1 + weak))
-        one, zero = values[some] == 1, values[some] == 0
+        values[candidates] = np.where(low >= 0, 0, np.where(high <= 0, 1, -1 + weak))
+        one, zero = values[candidates] == 1, values[candidates] == 0
         least += 2 * (one @ up - zero @ down)
         most += 2 * (one @ down - zero @ up)

@@ -1,7 +1,7 @@
 """How kernels are compiled, and where the results are kept.
 
 numba's disk cache watches only the file of the outermost function: a kernel whose
-callee in another file has changed would run on with the old one, silently. The cache
+callee in another file has changed would silently go on with the old callee. The cache
 is therefore kept in a folder named after a hash of all kernel files.
 """
 
@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 # Untyped: numba sets the settings' names at run time.
 config: Any = numba.config
-# What LLVM may do with floating-point numbers.
+# Fast-math flags for sums: what LLVM may do with floating-point numbers.
 SUMS = {"reassoc", "contract"}
 HERE = Path(__file__).resolve().parent
 
@@ -36,10 +36,10 @@ def digest(folder: Path = HERE) -> str:
 
 
 def cache_folder() -> Path | None:
-    """Where compiled kernels are kept; None where no place can be written to.
+    """The folder of compiled kernels; None if there is no folder that can be written.
 
-    Below ``NUMBA_CACHE_DIR`` if that is set, else beside the kernels, else in the
-    user's cache.
+    It lies below ``NUMBA_CACHE_DIR`` if that is set, else beside the kernels, else in
+    the user's cache.
     """
     if config.CACHE_DIR:
         places = [Path(config.CACHE_DIR)]
@@ -61,35 +61,36 @@ _FOLDER = cache_folder()
 
 
 class Notice(event.Listener):
-    """Says on a terminal, once, why nothing seems to happen."""
+    """Says once, on a terminal, that kernels are being compiled."""
 
     def __init__(self) -> None:
         self.said = False
 
     def on_start(self, event: Any) -> None:
-        """A function is not in the cache, and is about to be compiled."""
+        """Called when a function is not in the cache and is about to be compiled."""
         module = event.data["dispatcher"].py_func.__module__
         if self.said or not module.startswith("solvers.kernels."):
             return
         self.said = True
         if sys.stderr is not None and sys.stderr.isatty():
-            # In place of what a progress bar may have left in the line.
+            # Overwrites what a progress bar may have left in the line.
             text = "\r\x1b[Kcompiling kernels (once, some seconds) …"
             print(text, file=sys.stderr, flush=True)
 
     def on_end(self, event: Any) -> None:
-        """It has been compiled."""
+        """Called when the function has been compiled."""
 
 
-# numba tells of what it compiles; calls of what is compiled know nothing of it.
+# numba reports what it compiles; calls of compiled functions take no longer for it.
 event.register("numba:compile", Notice())
 
 
 def _compiled(function: Callable[..., Any], **options: Any) -> Any:
-    # Nothing calls kernels by a C pointer.
+    """`function` compiled without the GIL, with the cache in `cache_folder`."""
+    # Kernels are never called by a C pointer.
     options["no_cfunc_wrapper"] = True
     before = config.CACHE_DIR
-    # numba reads the place when a function is decorated.
+    # numba reads the folder when a function is decorated.
     config.CACHE_DIR = str(_FOLDER or "")
     try:
         return numba.njit(
@@ -103,43 +104,43 @@ def _compiled(function: Callable[..., Any], **options: Any) -> Any:
 
 
 def jit(function: Callable[..., Any]) -> Any:
-    """Compile without the GIL, with numpy's rules for division."""
+    """Compile a kernel without the GIL, with numpy's rules for division."""
     return _compiled(function)
 
 
 def inlined(function: Callable[..., Any]) -> Any:
-    """As `jit`, for what few kernels call: compiled as a part of them, not by itself.
+    """As `jit`, for functions that few kernels call: compiled as a part of each caller.
 
-    Compiling a function by itself costs a tenth of a second at least, and its callers
-    optimise it once more. Sums follow the rules of the caller.
+    Compiling a function by itself takes a tenth of a second at least, and it is
+    optimised once more in each of its callers. Sums follow the rules of the caller.
     """
     return _compiled(function, inline="always")
 
 
 def inner(function: Callable[..., Any]) -> Any:
-    """As `jit`, for kernels to call and nobody else.
+    """As `jit`, for functions that only kernels call.
 
-    What Python would need to call it takes as long to compile as a small function.
-    Without that, a call from Python ends the process.
+    The wrapper for calls from Python takes as long to compile as a small function, and
+    is left out. Without it, a call from Python ends the process.
     """
     return _compiled(function, no_cpython_wrapper=True)
 
 
 def jit_sum(function: Callable[..., Any]) -> Any:
-    """As `jit`, and sums may be reordered: without that, reductions do not vectorise.
+    """As `jit`, and sums may be reordered: otherwise reductions do not vectorise.
 
-    nan and inf keep their meaning.
+    NaN and inf keep their meaning.
     """
     return _compiled(function, fastmath=SUMS)
 
 
 def inner_sum(function: Callable[..., Any]) -> Any:
-    """As `inner` and `jit_sum`."""
+    """As `inner`, and sums may be reordered as in `jit_sum`."""
     return _compiled(function, fastmath=SUMS, no_cpython_wrapper=True)
 
 
 def inner_min(function: Callable[..., Any]) -> Any:
-    """As `inner_sum` for minima, which vectorise only where no operand is NaN.
+    """As `inner_sum`, for minima: these vectorise only if no operand may be NaN.
 
     inf keeps its meaning.
     """
@@ -150,8 +151,8 @@ def inner_min(function: Callable[..., Any]) -> Any:
 def _minimum(typing: Any, a: Any, b: Any) -> Any:
     """The smaller of two floats of one type, neither NaN; for kernels of `jit_sum`.
 
-    LLVM vectorises a loop of its own minimum, but not of the comparison that numba
-    makes of `min`.
+    LLVM vectorises loops of its own minimum, but not of the comparison into which numba
+    turns `min`.
     """
     if not (isinstance(a, types.Float) and a == b):
         return None
@@ -166,5 +167,5 @@ def _minimum(typing: Any, a: Any, b: Any) -> Any:
     return a(a, a), generate
 
 
-# Untyped: to the type checker an intrinsic's first argument is the compiler's.
+# Untyped: the type checker would ask for the compiler's argument of an intrinsic, too.
 minimum: Any = _minimum

@@ -1,12 +1,12 @@
 """Lattice decoding: one variable after the other, in the coordinates of a factor.
 
 With ``H' = F F^T``, F upper triangular, the energy of ``y = s * x`` is
-``|F^T y - v|^2`` up to a constant. Term j holds ``y[0] .. y[j]`` alone: variables are
-decided in their order, and what is decided moves the centres of the rest.
+``|F^T y - v|^2`` up to a constant. Term j depends on ``y[0] .. y[j]`` alone: variables
+are decided in their order, and each decision moves the centres of the later ones.
 
-Blocks of variables are looked at from the left: a row's residuals of a block are found
-when it comes to that block, by one product of its earlier decisions with a panel of F
-that all rows share, instead of being kept up to date over the whole row. Rows are
+Variables are decided in blocks: a row's residuals of a block are computed when the
+block's turn comes, by one product of the row's earlier decisions with a panel of F that
+all rows share, instead of being kept up to date over the whole row. Rows are
 independent and each sum has one order, so an answer does not depend on what else is
 decoded.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from solvers.kernels.compile import inlined, inner, inner_sum, jit, minimum
 from solvers.kernels.streams import GOLDEN, to_uniform
 
-# Variables of a block: the bits of a word.
+# Variables of a block: as many as a word has bits.
 BLOCK = 64
 # Loops over unsigned numbers vectorise from any start: no index can be negative.
 UNSIGNED = np.uint64
@@ -29,7 +29,7 @@ ONE = np.uint64(1)
 
 @inner
 def take_panel(M, first, last, left, panel):
-    """``panel[first:last] = M[first:last, left : left + BLOCK]``, cut at the end."""
+    """``panel[first:last] = M[first:last, left : left + BLOCK]``, cut at M's end."""
     width = min(BLOCK, M.shape[1] - left)
     for j in range(first, last):
         for i in range(width):
@@ -76,10 +76,11 @@ def solve_upper(lower, b, v):
 
 @jit
 def nearest_plane(F, v, scale, low, high, beta, rng, states):
-    """Decide each variable by its centre, given those before it, into ``states[R, n]``.
+    """Decide each variable by its centre, given earlier decisions: ``states[R, n]``.
 
     x is one of the two grid points in [low, high] about the centre, with probabilities
-    ``exp(-beta * cost)``: the nearer one where beta is infinite (a tie goes down).
+    proportional to ``exp(-beta * cost)``: the nearer one if beta is infinite (a tie
+    goes down).
     """
     rows, n = v.shape
     panel = np.zeros((n, BLOCK))
@@ -112,10 +113,10 @@ def nearest_plane(F, v, scale, low, high, beta, rng, states):
 
 @inlined
 def open_block(panel, residual, words, parents, scale, r, block, count, u):
-    """Residuals of a block for every path, ``u[count, BLOCK]``.
+    """Residuals ``u[count, BLOCK]`` of a block for every path.
 
-    `residual` is that of path 0. Another path differs from it in a few decisions, and
-    in none before the block in which their lines meet.
+    `residual` is that of path 0. Other paths differ from path 0 in a few decisions, and
+    in none before the block in which they part.
     """
     for k in range(count):
         for i in range(BLOCK):
@@ -144,7 +145,7 @@ def open_block(panel, residual, words, parents, scale, r, block, count, u):
 
 @inner
 def write_line(words, parents, r, block, k, n, bits):
-    """The decisions before `block` of path k of that block, into ``bits[r, :n]``."""
+    """Write the decisions before `block` of the block's path k into ``bits[r, :n]``."""
     for b in range(block - 1, -1, -1):
         word = words[r, b, k]
         for j in range(b * BLOCK, min((b + 1) * BLOCK, n)):
@@ -155,10 +156,11 @@ def write_line(words, parents, r, block, k, n, bits):
 
 @inner_sum
 def branch(u, cost, r, i, step, count, near, far, up):
-    """Costs of both children of every path, and the least and greatest of the nearer.
+    """Costs of both children of every path, by variable i; range of the nearer ones'.
 
-    ``near[k]`` and ``far[k]`` are the costs of the children with the nearer and the
-    farther value, ``up[k]`` whether the nearer is 1.
+    ``near[k]`` and ``far[k]`` are the costs of path k's children with the nearer and
+    the farther value, ``up[k]`` is whether the nearer value is 1. Returns the least and
+    the greatest of ``near``.
     """
     least, worst = np.inf, np.inf
     for k in range(count):
@@ -180,10 +182,10 @@ def branch(u, cost, r, i, step, count, near, far, up):
 def select(near, far, count, paths, least, most):
     """Make all costs infinite but the `paths` lowest, which lie in [least, most].
 
-    The limit is found by bisection: counting vectorises, sorting does not. Of costs
-    equal to it, nearer children come first.
+    The highest cost that is kept is found by bisection: counting vectorises, sorting
+    does not. Of equal costs, those of nearer children are kept first.
     """
-    # Nothing costs as little as the lower end.
+    # The lower end is below every cost.
     low, high = min(least - (most - least), np.nextafter(least, -np.inf)), most
     below = 0
     while True:
@@ -200,7 +202,7 @@ def select(near, far, count, paths, least, most):
             low, below = middle, total
             if total == paths:
                 break
-    # All costs up to low survive; above it, none is lower than high.
+    # All costs up to `low` are kept; no cost lies strictly between `low` and `high`.
     left = paths - below
     for costs in (near, far):
         for k in range(count):
@@ -213,10 +215,11 @@ def select(near, far, count, paths, least, most):
 
 @inlined
 def extend(u, cost, words, parents, near, far, up, vacant, r, block, i, count, s, row):
-    """Replace the paths by the children that are left (finite); how many there are.
+    """Replace the paths by the children of finite cost; return how many there are.
 
     A far child goes where a path has ended, or to a new place, before the near child
-    takes its parent's. `row` is that of F in the block, s the scale of the variable.
+    takes its parent's place. `row` is the variable's row of F in the block, s the
+    variable's scale.
     """
     empty = 0
     for k in range(count):
@@ -251,10 +254,10 @@ def extend(u, cost, words, parents, near, far, up, vacant, r, block, i, count, s
 
 @jit
 def k_best(F, paths, v, scale, low, high, states):
-    """The best of `paths` paths kept, breadth first, of each row into ``states[R, n]``.
+    """K-best search: keep `paths` paths per variable; the best into ``states[R, n]``.
 
-    A path's decisions within a block are the bits of a word; words and the parents of
-    paths at the blocks' ends make up the tree.
+    A path's decisions within a block are the bits of a word. The words, and the parents
+    of the paths at the end of each block, make up the tree.
     """
     rows, n = v.shape
     blocks = (n + BLOCK - 1) // BLOCK
@@ -300,9 +303,21 @@ def k_best(F, paths, v, scale, low, high, states):
                     select(near, far, count, paths, least, most)
                 s = scale[r, j]
                 count = extend(
-                    u, cost, words, parents, near, far, up, vacant, r, block, i, count,
-                    s, panel[j],
-                )  # fmt: skip
+                    u,
+                    cost,
+                    words,
+                    parents,
+                    near,
+                    far,
+                    up,
+                    vacant,
+                    r,
+                    block,
+                    i,
+                    count,
+                    s,
+                    panel[j],
+                )
             counts[r] = count
     for r in range(rows):
         best = cost[r, : counts[r]].argmin()
@@ -311,7 +326,7 @@ def k_best(F, paths, v, scale, low, high, states):
 
 @inlined
 def exchange(A, W, diagonal, order, k, p):
-    """Exchange variables k < p in the upper triangle of A, not yet eliminated."""
+    """Exchange variables k < p, not yet eliminated, in the upper triangle of A."""
     n = len(order)
     for i in range(k + 1, p):
         A[k, i], A[i, p] = A[i, p], A[k, i]
@@ -327,9 +342,9 @@ def exchange(A, W, diagonal, order, k, p):
 def pivot_block(A, first, last, diagonal, order, W):
     """Eliminate rows first to last of A by Cholesky, the least pivot first.
 
-    Row m of ``W[BLOCK, n]`` becomes row first + m of the factor. Of A only the upper
-    triangle is read, which lacks the updates of this block. False where a pivot is not
-    positive.
+    Row m of ``W[BLOCK, n]`` becomes row first + m of the factor. Only the upper
+    triangle of A is read, which lacks the updates of this block. Returns false if a
+    pivot is not positive.
     """
     n = len(order)
     for k in range(first, last):

@@ -1,8 +1,9 @@
 """Descents to local optima, in place.
 
-z, u and q are float64 whatever H is. A move must gain more than their rounding noise,
-so that two moves cannot undo each other for ever. Each kernel makes at most ``passes``
-over the variables of a row and says in ``done[R]`` where it has found an optimum.
+z, u and q are float64 whatever the dtype of H. A move must gain more than their
+rounding noise, so that two moves cannot undo each other for ever. Each kernel makes at
+most ``passes`` passes over the variables of a row; ``done[R]`` says whether the row has
+reached a local optimum.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from solvers.kernels.compile import inlined, inner_sum, jit, minimum
 
 @inlined
 def noise(z, u, q, r):
-    """Energy changes below this may be rounding."""
+    """The size up to which energy changes of row r may be rounding."""
     largest = 0.0
     for i in range(z.shape[1]):
         if q[r, i] < np.inf:
@@ -33,7 +34,7 @@ def flip(H, z, u, r, i):
 
 @jit
 def steepest(H, passes, z, u, q, energy, flips, done):
-    """Make the best flip of each pass."""
+    """In each pass, make the best flip of all."""
     rows, width = z.shape
     for r in range(rows):
         least = -noise(z, u, q, r)
@@ -53,7 +54,7 @@ def steepest(H, passes, z, u, q, energy, flips, done):
 
 @jit
 def cyclic(H, passes, z, u, q, energy, flips, done):
-    """Make every flip that gains, in order."""
+    """In each pass, make every flip that gains, in the order of the variables."""
     rows, width = z.shape
     for r in range(rows):
         least = -noise(z, u, q, r)
@@ -72,7 +73,7 @@ def cyclic(H, passes, z, u, q, energy, flips, done):
 
 @inner_sum
 def least_partner_cost(H, z, u, q, r, i):
-    """Least cost of a second flip after that of i."""
+    """Least cost of a second flip after the flip of i."""
     least = np.inf
     a = 2.0 * z[r, i]
     for j in range(np.uint64(0), np.uint64(i)):
@@ -86,7 +87,10 @@ def least_partner_cost(H, z, u, q, r, i):
 
 @jit
 def pairs(H, passes, z, u, q, energy, flips, done):
-    """Flip each variable in order, alone or with its best partner, where that gains."""
+    """In each pass, flip every variable, alone or with its best partner, if that gains.
+
+    The order is that of the variables.
+    """
     rows, width = z.shape
     for r in range(rows):
         least = -noise(z, u, q, r)
@@ -118,5 +122,5 @@ def pairs(H, passes, z, u, q, energy, flips, done):
                 break
 
 
-# By the names of their moves.
+# The kernels by the names of their moves.
 DESCENTS = {"one-flip": steepest, "cyclic": cyclic, "pair-flip": pairs}

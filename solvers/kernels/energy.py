@@ -14,7 +14,7 @@ STATES = 64
 def tile(h, y, i, width, out):
     """``out[k] = sum_a y[k, i + a] (h[a] . y[k])`` for four rows h and four states y.
 
-    Sixteen sums for eight loads keep the arithmetic, not the cache, the limit.
+    With sixteen sums for eight loads, arithmetic is the limit and not the cache.
     """
     h0, h1, h2, h3 = h[0], h[1], h[2], h[3]
     y0, y1, y2, y3 = y[0], y[1], y[2], y[3]
@@ -50,7 +50,7 @@ def tile(h, y, i, width, out):
 
 @inner_sum
 def spread(states, scale, linear, r, k, y, b):
-    """``y[b] = scale[r] * states[r, k]``; the linear part of the energy."""
+    """``y[b] = scale[r] * states[r, k]``; returns the linear part of the energy."""
     total = 0.0
     for i in range(states.shape[2]):
         x = np.float64(states[r, k, i])

@@ -1,4 +1,4 @@
-"""All states of small models, by blocks."""
+"""Enumeration of all states of small models, in blocks of states."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import numpy as np
 
 from solvers.kernels.compile import inner, inner_min, jit
 
-# Variables of a block's inner and outer half. The energies of all 2^(LOW + MIDDLE)
-# states of a block, but for what the variables outside add, are one table that stays in
-# the nearest cache; a pass over it costs two additions and a minimum a state.
+# Variables of the lower and the upper half of a block's bits. The energies of all
+# 2^(LOW + MIDDLE) states of a block, without what the variables outside add, are one
+# table that stays in the nearest cache; a pass over it costs two additions and a
+# minimum per state.
 LOW, MIDDLE = 5, 6
 
 
 @inner
 def sums_of_subsets(values, first, count, out):
-    """``out[a]``: sum of the values whose bits are set in a, from first on."""
+    """``out[a]``: the sum of ``values[first + j]`` over the bits j set in a."""
     out[0] = 0.0
     for j in range(count):
         size = 1 << j
@@ -24,7 +25,7 @@ def sums_of_subsets(values, first, count, out):
 
 @inner_min
 def least(table, low, middle, smallest):
-    """Least of ``table[b, a] + low[a] + middle[b]``; `smallest` is its own."""
+    """Least of ``table[b, a] + low[a] + middle[b]``; `smallest` is working space."""
     for a in range(table.shape[1]):
         smallest[a] = np.inf
     for b in range(table.shape[0]):
@@ -39,22 +40,23 @@ def least(table, low, middle, smallest):
 
 @jit
 def blocks(count):
-    """Blocks of all states of `count` variables."""
+    """Number of blocks of all states of `count` variables."""
     return 1 << max(count - LOW - MIDDLE, 0)
 
 
 @jit
 def enumerate_states(Q, c, first, last, energy, best):
-    """Least ``x^T Q x + c.x`` over the states of the blocks from `first` to `last`.
+    """Least ``x^T Q x + c.x`` over the states of blocks `first` to before `last`.
 
-    A block's number is its states' upper bits; what those variables add to the others'
-    linear terms is kept for every prefix of bits, so that counting up costs two vectors
-    a step and rounding does not build up. Improves ``energy[1]`` and ``best[m]``.
+    A block's number is the upper bits of its states. What these variables add to the
+    linear terms of the others is kept for every prefix of bits, so that counting up
+    costs two vectors a step and rounding does not build up. Improves ``energy``, of
+    shape [1], and ``best[m]``.
     """
     inside = LOW + MIDDLE
     m = max(len(c), inside)
     if len(c) < m:
-        # Variables that do nothing fill the block.
+        # Variables without effect fill the block up.
         small_Q, small_c = Q, c
         Q, c = np.zeros((m, m)), np.zeros(m)
         Q[: len(small_c), : len(small_c)] = small_Q
@@ -86,7 +88,7 @@ def enumerate_states(Q, c, first, last, energy, best):
                 value[h] = value[h + 1]
                 for j in range(m):
                     pull[h, j] = pull[h + 1, j]
-        # Counting up changes the trailing ones and the zero above them.
+        # Counting up changes the trailing 1 bits and the 0 bit above them.
         changed = 1
         while number >> (changed - 1) & 1:
             changed += 1

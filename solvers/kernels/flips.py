@@ -9,8 +9,8 @@ import numpy as np
 from solvers.kernels.compile import inner, inner_sum, jit
 from solvers.kernels.streams import GOLDEN, to_uniform
 
-# Variables and rows that a sweep takes together, and columns of H that it adds at a
-# time (see `anneal`); found by measuring at n = 147 and 576.
+# Variables (BLOCK) and rows (TILE) that a sweep takes together, and columns of H that
+# it adds at a time (PANEL; see `anneal`); found by measuring at n = 147 and 576.
 BLOCK = 96
 TILE = 8
 PANEL = 320
@@ -22,7 +22,7 @@ UNSIGNED = np.uint64
 
 @inner_sum
 def draw_block(z, u, q, r, first, last, inverse, rng, draws):
-    """Draw for every variable of a block; how many might flip, were each the first.
+    """Draw for every variable of a block; return how many might flip as the first one.
 
     Vectorised: most blocks of a cold sweep end here.
     """
@@ -40,7 +40,7 @@ def draw_block(z, u, q, r, first, last, inverse, rng, draws):
 
 @inner
 def sweep_block(H, z, u, q, r, first, last, inverse, draws, which, step):
-    """Metropolis proposals to a block of one row: number of flips, energy change.
+    """Metropolis proposals to a block of one row; return flips made, energy change.
 
     Only the block's own fields follow the flips, which are listed in (which, step).
     """
@@ -52,8 +52,8 @@ def sweep_block(H, z, u, q, r, first, last, inverse, draws, which, step):
         cost = np.float64((a + a) * u[r, i] + q[r, i])
         x = cost * inverse
         v = draws[k]
-        # 1 - x <= exp(-x) <= 1 / (1 + x + x**2 / 2) decide most draws.
-        # Written so that NaN, an infinite q at beta = 0, is a refusal.
+        # The bounds 1 - x <= exp(-x) <= 1 / (1 + x + x**2 / 2) decide most draws.
+        # Written so that NaN, which an infinite q gives at beta = 0, is a refusal.
         if not (
             v < 1.0 - x or (v * (1.0 + x + 0.5 * x * x) <= 1.0 and v < math.exp(-x))
         ):
@@ -70,9 +70,9 @@ def sweep_block(H, z, u, q, r, first, last, inverse, draws, which, step):
 
 @inner
 def add_rows(H, u, r, which, step, t, count, first, last):
-    """``u[r] += sum_k step[t, k] * H[which[t, k]]`` from first to last.
+    """``u[r] += sum_k step[t, k] * H[which[t, k]]`` in columns first to before last.
 
-    Four terms a pass: u is read and written once for all of them.
+    Four terms are added per pass: u is read and written once for all of them.
     """
     k = 0
     while k + 4 <= count:
@@ -97,13 +97,14 @@ def add_rows(H, u, r, which, step, t, count, first, last):
 def anneal(H, z, u, q, energy, best, best_energy, beta, rng, flips):
     """Metropolis sweeps over every variable in order, one per column of ``beta[R, B]``.
 
-    Continues from (z, u, energy) in place; keeps in ``best`` (the z) and
-    ``best_energy`` the lowest energy seen at the end of a sweep; counts accepted flips
-    in ``flips[R]``.
+    Continues from (z, u, energy) in place. The lowest energy at the end of a sweep is
+    kept in ``best_energy``, its z in ``best``; accepted flips are counted in
+    ``flips[R]``.
 
-    Within a block of variables a flip updates the fields of that block alone. When a
-    tile of rows is through the block, the other fields follow, several flips at a time
-    and panel by panel of H, which so stays in the nearest cache for all of the tile.
+    Within a block of variables, a flip updates the fields of that block alone. When all
+    rows of a tile are through the block, the other fields follow, several flips at a
+    time and panel by panel of H, so that a panel stays in the nearest cache for all
+    rows of the tile.
     """
     rows, width = z.shape
     draws = np.empty(BLOCK)

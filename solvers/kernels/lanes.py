@@ -1,26 +1,27 @@
 """Annealing over a library of moves, sixteen walks side by side.
 
 A move is a vector v with entries -1, 0 and 1: the variables with 1 go up and those with
--1 down or, taken the other way round, down and up. A tile holds sixteen walks, its
+-1 go down or, in the other direction, down and up. A tile holds sixteen walks, its
 lanes, variable by variable:
 
     F[p] = w[p] - M z[p],
 
-with w the local fields and z = 1 - 2 x the room to move (0 where there is none). With
-``S = sum_k v_k F_k`` and m entries, the move costs, in its one feasible direction,
+where w are the local fields and z = 1 - 2 x is the room to move (0 where there is
+none). With ``S = sum_k v_k F_k`` and m entries, the move costs, in its one feasible
+direction,
 
     v^T H v + 2 (m M - |S|),
 
-and every variable that cannot move as it should adds 4 M or 2 M. With M beyond the
-fields, a test of all sixteen lanes is a dozen instructions, infeasible moves fail it by
-themselves, and the sign of S is the direction. Should a field outgrow M, the test may
-be wrong; what passes it is looked at again.
+and every variable that cannot move as it should adds 4 M or 2 M. If M is larger than
+the fields, a test of all sixteen lanes takes a dozen instructions, infeasible moves
+fail it by themselves, and the sign of S is the direction. If a field outgrows M, the
+test may be wrong; moves that pass it are therefore checked again.
 
-Moves are tested a few at a time, and one by one only where a lane accepts one. Then
-the fields follow, by one product of rows of H with the lanes' steps. A large H is
-walked through in blocks of moves: within a block only the fields of its own variables
-follow. When all its moves are through, the others do, by one product of matrices for
-all the variables that have moved.
+Moves are tested a few at a time, and one by one only if a lane accepts one. Then the
+fields follow, by one product of rows of H with the lanes' steps. A large H is walked
+through in blocks of moves: within a block, only the fields of its own variables follow.
+After the block's last move the other fields follow, by one product of matrices for all
+the variables that have moved.
 """
 
 from __future__ import annotations
@@ -34,9 +35,11 @@ from solvers.kernels.compile import inlined, inner, inner_sum, jit
 from solvers.kernels.streams import GOLDEN, to_bits
 from solvers.kernels.vectors import LANES, add_product
 
-# Moves tested at a time, each with a line of its own of the table of thresholds.
+# Moves tested at a time, each with its own line of the table of thresholds.
 GROUP = 8
+# Lines of that table.
 LINES = 256
+# Largest numbers of variables of a move, by class of moves.
 WIDTHS = (2, 4, 8)
 UNSIGNED = np.uint64
 TWO = np.float32(2.0)
@@ -45,21 +48,23 @@ ONE = np.float32(1.0)
 
 
 class Moves(NamedTuple):
-    """Moves of up to so many variables; spare places hold a variable with entry 0.
+    """Moves of up to `width` variables; spare places hold a variable with entry 0.
 
     Attributes
     ----------
     which : uint32 [m, width]
-        Variables, within the block.
+        The moves' variables, as indices within the block.
     coef : float32 [m, width]
         Entries v, in units of the variables.
     length, reach : float32 [m]
         ``v^T H v`` and the sum of the entries' sizes.
     products : float32 [m, width (width + 1) / 2]
-        The terms of ``v^T H v``, where a scale weighs them; else empty.
-    places, scaled
-        As many zeros as the width; a zero where the scale varies within a row. The
-        lengths of tuples are known when a kernel is compiled, which unrolls its loops.
+        The terms of ``v^T H v`` if a scale weighs them; else empty.
+    places
+        As many zeros as the width. Lengths of tuples are known when a kernel is
+        compiled, so that its loops are unrolled.
+    scaled
+        One zero if the scale may vary within a row; else empty.
     """
 
     which: NDArray[np.uint32]
@@ -77,7 +82,7 @@ class Moves(NamedTuple):
 
 
 class Blocks(NamedTuple):
-    """What blocks of moves touch.
+    """The variables of blocks of moves, and H among them.
 
     Attributes
     ----------
@@ -94,7 +99,7 @@ class Blocks(NamedTuple):
 
 @inlined
 def take_lines(rng, t, lines):
-    """GROUP random lines of the table of thresholds, from stream t."""
+    """Draw GROUP random lines of the table of thresholds from stream t."""
     rng[t] += GOLDEN
     bits = to_bits(rng[t])
     for b in range(GROUP):
@@ -113,7 +118,7 @@ def total(F, moves, m, q):
 
 @inner_sum
 def price(scale, moves, m, q, s, twice_M):
-    """What the move costs, were it feasible."""
+    """The cost of move m in lane q if it is feasible; s is its S."""
     h = moves.length[m]
     if len(moves.scaled):
         h, c = ZERO, 0
@@ -128,7 +133,7 @@ def price(scale, moves, m, q, s, twice_M):
 
 @inner_sum
 def screen(F, scale, moves, first, count, twice_M, heat, t, draws, lines):
-    """How many lanes might accept one of the moves."""
+    """Number of lanes and moves, of `count` from `first` on, that might be accepted."""
     hits = np.int32(0)
     for b in range(count):
         m, line = first + b, lines[b]
@@ -141,7 +146,7 @@ def screen(F, scale, moves, first, count, twice_M, heat, t, draws, lines):
 
 @inner_sum
 def look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
-    """S and the cost of one move in all lanes; how many might accept it."""
+    """S and the cost of move m in all lanes; return how many lanes might accept it."""
     hits = np.int32(0)
     for q in range(UNSIGNED(LANES)):
         s = total(F, moves, m, q)
@@ -154,7 +159,7 @@ def look(F, scale, moves, m, twice_M, heat, t, draws, line, sums, costs):
 
 @inner
 def feasible(Z, moves, m, q, up):
-    """Whether all variables can move in direction `up`."""
+    """Whether all variables of move m can move in direction `up` in lane q."""
     for k in range(len(moves.places)):
         a = moves.coef[m, k] * up
         if a > ZERO and Z[moves.which[m, k], q] <= 0:
@@ -168,9 +173,10 @@ def feasible(Z, moves, m, q, up):
 def sweep(
     H, F, Z, scale, moves, first, last, twice_M, heat, t, draws, rng, energy, moved
 ):
-    """Propose moves first to last to a tile: moves accepted, products made.
+    """Propose moves first to before last to a tile.
 
-    `moved` gathers the steps of the variables, [variables, LANES], unless None.
+    The steps of the variables are added to `moved` [variables, LANES] unless it is
+    None. Returns the numbers of moves accepted and of products made.
     """
     width = len(moves.places)
     lines = np.empty(GROUP, np.int64)
@@ -228,7 +234,7 @@ def sweep(
 
 @inlined
 def keep_best(Z, energy, t, best, best_Z):
-    """Keep the lanes of tile t that stand lower than ever."""
+    """Keep the states of the lanes of tile t whose energy is the lowest so far."""
     for q in range(LANES):
         if energy[t, q] < best[t, q]:
             best[t, q] = energy[t, q]
@@ -238,10 +244,25 @@ def keep_best(Z, energy, t, best, best_Z):
 
 @inlined
 def sweep_block(
-    H, F, Z, scale, pairs, quads, longer, ends, g, M, heat, t, draws, rng, energy,
+    H,
+    F,
+    Z,
+    scale,
+    pairs,
+    quads,
+    longer,
+    ends,
+    g,
+    M,
+    heat,
+    t,
+    draws,
+    rng,
+    energy,
     moved,
-):  # fmt: skip
-    """One pass over the moves of block g: moves accepted, products made."""
+):
+    """Propose all moves of block g; return moves accepted, products made."""
+    # The three calls differ in the class of moves alone.
     a, b = sweep(
         H, F, Z, scale, pairs, ends[g, 0], ends[g + 1, 0], M, heat, t, draws, rng,
         energy, moved,
@@ -259,9 +280,24 @@ def sweep_block(
 
 @jit
 def anneal(
-    H, pairs, quads, longer, ends, factors, draws,
-    scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
-):  # fmt: skip
+    H,
+    pairs,
+    quads,
+    longer,
+    ends,
+    factors,
+    draws,
+    scale,
+    F,
+    Z,
+    M,
+    heat,
+    rng,
+    energy,
+    best,
+    best_Z,
+    counts,
+):
     """Sweeps over the whole library, one per factor of the lanes' temperatures.
 
     Parameters
@@ -269,19 +305,19 @@ def anneal(
     H : float32 [width, width]
     pairs, quads, longer : Moves
     ends : int64 [2, 3]
-        Where the moves of the one block begin and end.
+        Where the moves of the only block begin and end, by class of moves.
     factors : float32 [B]
         Temperatures of the sweeps, in units of the lanes' own.
     draws : float32 [LINES, LANES]
         Random thresholds, exponentially distributed.
     scale : float32 [tiles, width, LANES]
-        Without entries where it does not vary within a row.
+        [tiles, 0, LANES] if it does not vary within a row.
     F, Z : float32 and int8 [tiles, width, LANES]
     M, heat : float32 [tiles, LANES]
         Twice the M of each lane, and its temperature.
     rng : uint64 [tiles]
     energy, best : float64 [tiles, LANES]
-        Relative to where the lanes began.
+        Present and lowest energies, relative to those where the lanes began.
     best_Z : int8 [tiles, width, LANES]
     counts : int64 [tiles, 2]
         Moves accepted; products made.
@@ -292,9 +328,23 @@ def anneal(
             for q in range(LANES):
                 now[t, q] = heat[t, q] * factor
             a, b = sweep_block(
-                H, F[t], Z[t], scale[t], pairs, quads, longer, ends, 0, M, now, t,
-                draws, rng, energy, None,
-            )  # fmt: skip
+                H,
+                F[t],
+                Z[t],
+                scale[t],
+                pairs,
+                quads,
+                longer,
+                ends,
+                0,
+                M,
+                now,
+                t,
+                draws,
+                rng,
+                energy,
+                None,
+            )
             counts[t, 0] += a
             counts[t, 1] += b
             keep_best(Z, energy, t, best, best_Z)
@@ -302,10 +352,26 @@ def anneal(
 
 @jit
 def anneal_blocks(
-    H, pairs, quads, longer, ends, factors, draws, blocks,
-    scale, F, Z, M, heat, rng, energy, best, best_Z, counts,
-):  # fmt: skip
-    """As `anneal` in `Blocks` of moves."""
+    H,
+    pairs,
+    quads,
+    longer,
+    ends,
+    factors,
+    draws,
+    blocks,
+    scale,
+    F,
+    Z,
+    M,
+    heat,
+    rng,
+    energy,
+    best,
+    best_Z,
+    counts,
+):
+    """As `anneal`, with the moves in `Blocks`."""
     variables, bounds, near = blocks.variables, blocks.bounds, blocks.near
     V = near.shape[1]
     now = np.empty_like(heat)
@@ -334,9 +400,23 @@ def anneal_blocks(
                         if len(pairs.scaled):
                             s[v, q] = scale[t, p, q]
                 a, _ = sweep_block(
-                    near[g], f, z, s, pairs, quads, longer, ends, g, M, now, t,
-                    draws, rng, energy, moved,
-                )  # fmt: skip
+                    near[g],
+                    f,
+                    z,
+                    s,
+                    pairs,
+                    quads,
+                    longer,
+                    ends,
+                    g,
+                    M,
+                    now,
+                    t,
+                    draws,
+                    rng,
+                    energy,
+                    moved,
+                )
                 if a == 0:
                     continue
                 counts[t, 0] += a

@@ -11,9 +11,9 @@ UNSIGNED = np.uint64
 
 @jit
 def pair_lengths(H, rows, live, out):
-    """Lengths of the shorter pair of each of `rows` with every other live variable.
+    """Length of the shorter of each row's two pairs with every other live variable.
 
-    How many there are; the first entries of `out` hold them.
+    Returns their number; the first entries of `out` hold them.
     """
     count = 0
     for i in rows:
@@ -26,7 +26,10 @@ def pair_lengths(H, rows, live, out):
 
 @jit
 def pairs_below(H, live, limit, which, sign, length):
-    """Pairs ``e_i -+ e_j`` no longer than `limit`; how many, at most ``len(which)``."""
+    """Find pairs ``e_i -+ e_j`` no longer than `limit`, at most ``len(which)``.
+
+    Returns their number.
+    """
     count = 0
     for i in range(len(H)):
         if not live[i]:
@@ -44,7 +47,7 @@ def pairs_below(H, live, limit, which, sign, length):
 
 @inner
 def open_vector(H, which, sign, a, product, inside):
-    """``product = H v`` for vector a, and its variables marked in `inside`."""
+    """``product = H v`` for vector a; mark the vector's variables in `inside`."""
     for p in range(len(H)):
         product[p] = 0.0
     for k in range(which.shape[1]):
@@ -59,7 +62,7 @@ def open_vector(H, which, sign, a, product, inside):
 
 @inner
 def overlap(product, inside, which, sign, b):
-    """``v_a^T H v_b``; NaN where the two share a variable."""
+    """``v_a^T H v_b``; NaN if the two vectors share a variable."""
     total = 0.0
     for k in range(which.shape[1]):
         j = which[b, k]
@@ -73,9 +76,9 @@ def overlap(product, inside, which, sign, b):
 
 @jit
 def sum_lengths(H, which, sign, length, rows, others, signs, lengths, out):
-    """Lengths of the shorter of ``v_a +- v_b``, a in `rows`, for all b of the others.
+    """Lengths of the shorter of ``v_a +- v_b``, for a in `rows` and b among the others.
 
-    How many there are; the first entries of `out` hold them.
+    Returns their number; the first entries of `out` hold them.
     """
     product, inside = np.zeros(len(H)), np.zeros(len(H), np.bool_)
     count = 0
@@ -94,13 +97,23 @@ def sum_lengths(H, which, sign, length, rows, others, signs, lengths, out):
 
 @jit
 def sums_below(
-    H, which, sign, length, others, signs, lengths, same, limit, found, found_sign,
+    H,
+    which,
+    sign,
+    length,
+    others,
+    signs,
+    lengths,
+    same,
+    limit,
+    found,
+    found_sign,
     found_length,
-):  # fmt: skip
-    """Sums and differences of vectors without a common variable, up to `limit` long.
+):
+    """Find sums and differences up to `limit` long of vectors with no common variable.
 
-    `same` says that the others are the vectors themselves: each two are taken once. How
-    many there are, at most ``len(found)``.
+    `same` says that the others are the vectors themselves: each two are taken once.
+    Returns the number found, at most ``len(found)``.
     """
     product, inside = np.zeros(len(H)), np.zeros(len(H), np.bool_)
     count = 0
@@ -109,7 +122,7 @@ def sums_below(
         for b in range(a + 1 if same else 0, len(others)):
             x = overlap(product, inside, others, signs, b)
             h = length[a] + lengths[b] - 2.0 * abs(x)
-            # NaN is no shorter.
+            # Written so that NaN is refused.
             if not h <= limit or count == len(found):
                 continue
             way = -1 if x > 0.0 else 1
@@ -133,9 +146,9 @@ def sums_below(
 
 @jit
 def partition(which, order, most, n, block):
-    """Cut the moves, in that order, into blocks of at most `most` variables.
+    """Cut the moves, in the given order, into blocks of at most `most` variables.
 
-    Writes ``block[m]``; how many blocks there are.
+    Move m's block is ``block[m]``; returns the number of blocks.
     """
     seen = np.full(n, -1)
     g, size = 0, 0
@@ -158,7 +171,7 @@ def partition(which, order, most, n, block):
 
 @jit
 def depths(which, n, depth):
-    """For each move, the least number of earlier moves of one of its variables."""
+    """``depth[m]``: the least number of earlier moves of any variable of move m."""
     count = np.zeros(n, np.int64)
     for m in range(len(which)):
         depth[m] = len(which)

@@ -1,4 +1,4 @@
-"""Children of two states: the best mixture of what they disagree about."""
+"""Recombination of two states: what they disagree about is decided anew."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ UNSIGNED = np.uint64
 
 @inlined
 def disagreement(a, b, c, most, rng, chosen):
-    """Variables in which a and b differ, a random run of at most `most`; how many."""
+    """Choose a random run of at most `most` variables in which states a and b differ.
+
+    Returns their number.
+    """
     count = 0
     for i in range(a.shape[1]):
         count += a[c, i] != b[c, i]
@@ -44,7 +47,7 @@ def pull(H, i, y):
 def eliminate(A, order):
     """Cholesky in place, the least pivot first: ``A[order][:, order] = U^T U``.
 
-    U is left in the upper triangle. False where a pivot is not positive.
+    U is left in the upper triangle. Returns false if a pivot is not positive.
     """
     m = len(A)
     for k in range(m):
@@ -72,7 +75,7 @@ def eliminate(A, order):
 
 @inlined
 def energy_of(A, u, scale, states):
-    """``y^T A y + 2 u . y`` of ``y = scale * states``."""
+    """``y^T A y + 2 u . y`` for ``y = scale * states``."""
     total = 0.0
     for i in range(len(u)):
         if states[i]:
@@ -86,20 +89,21 @@ def energy_of(A, u, scale, states):
 
 @jit
 def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
-    """The best of each two states a and b [C, n] that a K-best search finds.
+    """Children [C, n] of states a and b [C, n], by K-best search.
 
-    What they agree about stays. The rest is decided variable after variable, the least
-    pivot last, as in `solvers.decoders.factor`; a child is no worse than a.
+    Variables in which a and b agree keep their values. The others are decided one after
+    the other, the least pivot last, as in `solvers.decoders.factor`; a child is no
+    worse than a.
 
     Parameters
     ----------
     paths
-        Paths of the search.
+        Number of paths of the search.
     most
-        Variables that are decided anew, at most.
+        Largest number of variables that are decided anew.
     damping
-        Added to the diagonal, as a share of its mean; ten times more, and so on, where
-        the matrix is not positive definite.
+        Added to the diagonal, as a share of its mean; if the matrix is not positive
+        definite, ten times as much is tried, and so on.
     scale, linear : float64 [C, n]
     rng : uint64 [C]
     """
@@ -147,7 +151,7 @@ def recombine(H, paths, most, damping, a, b, scale, linear, rng, children):
                 break
         if share > 1e6:
             continue
-        # The last eliminated is the first decided.
+        # The variable eliminated last is decided first.
         F, v = np.empty((m, m)), np.empty((1, m))
         sorted_scale = np.empty((1, m))
         for k in range(m):

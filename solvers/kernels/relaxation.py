@@ -2,8 +2,8 @@
 
 Matrix products are computed as dot products in tiles of four rows by four variables: a
 row's sums are in the same order whatever rows stand beside it, so its bits depend on no
-other row and on no number of threads, which no BLAS promises. On matrices of the sizes
-of layers this costs about what a BLAS does.
+other row and not on the number of threads, which no BLAS promises. On matrices of the
+sizes of layers this takes about as long as BLAS.
 
 Positions are relative to a point ``p``: with ``y = s (x - p)`` the gradient of the
 energy is ``2 s (H y) + c``, where c is the gradient at p. Padded columns hold zeros.
@@ -25,13 +25,14 @@ ZERO, HALF, ONE, TWO = F(0), F(0.5), F(1), F(2)
 LOG2_E = F(np.log2(np.e))
 ADAM_FIRST, ADAM_SECOND, ADAM_EPS = F(1 - 0.9), F(1 - 0.999), F(1e-8)
 TINY = F(1e-30)
-# Where the logarithm's polynomial changes over to the next power of two.
+# The pattern of sqrt(1/2), where the logarithm's polynomial changes to the next power
+# of two.
 ROOT_HALF = np.int32(0x3F3504F3)
 
 
 @jit_sum
 def exp2(x):
-    """``2**x`` to 1e-7 relatively; Cephes' polynomial, which vectorises."""
+    """``2**x``, with a relative error of 1e-7; Cephes' polynomial, which vectorises."""
     x = min(max(x, F(-126)), F(126))
     whole = np.int32(np.floor(x + HALF))
     f = x - F(whole)
@@ -47,7 +48,7 @@ def exp2(x):
 
 @jit_sum
 def log2(x):
-    """Logarithm of a positive normal number, to 4e-7; Cephes' polynomial."""
+    """Base-2 logarithm of a positive normal number, to 4e-7; Cephes' polynomial."""
     bits = F(x).view(np.int32)
     power = (bits - ROOT_HALF) >> np.int32(23)
     f = np.int32(bits - (power << np.int32(23))).view(np.float32) - ONE
@@ -68,8 +69,8 @@ def log2(x):
 def tile(H, y, i, k, last, out):
     """``out[k + b, i + a] = H[i + a] . y[k + b]`` for a, b < 4, rows up to `last`.
 
-    Sixteen sums for eight loads keep the arithmetic, not the cache, the limit. Past the
-    end the last row is computed again.
+    With sixteen sums for eight loads, arithmetic is the limit and not the cache. Past
+    the end, the last row is computed again.
     """
     n = len(H)
     i1, i2, i3 = min(i + 1, n - 1), min(i + 2, n - 1), min(i + 3, n - 1)
@@ -106,7 +107,7 @@ def tile(H, y, i, k, last, out):
 
 @jit
 def product(H, y, first, stop, out):
-    """``out[r] = H y[r]`` for the rows r from `first` up to `stop`."""
+    """``out[r] = H y[r]`` for the rows `first` to before `stop`."""
     for i in range(0, len(H), 4):
         for k in range(first, stop, 4):
             tile(H, y, i, k, stop - 1, out)
@@ -114,7 +115,7 @@ def product(H, y, first, stop, out):
 
 @jit
 def gradients(H, scale, linear, x, out):
-    """``out = 2 s (H (s x)) + c`` of points ``x[R, n]``, in float64."""
+    """Gradients ``out = 2 s (H (s x)) + c`` at points ``x[R, n]``, in float64."""
     rows, n = x.shape
     y = scale * x
     for first in range(0, rows, ROWS):
@@ -126,9 +127,9 @@ def gradients(H, scale, linear, x, out):
 
 @jit_sum
 def soften(V, r, inverse_temperature, low, span, s, p, h, slope, y):
-    """Relaxed states of row r and their derivatives.
+    """Relaxed states ``h = clip(span * sigmoid(V / T) + low, 0, 1)`` of row r.
 
-    ``h = clip(span * sigmoid(V / T) + low, 0, 1)``.
+    Writes h, its derivative `slope` by V, and y.
     """
     steep = -inverse_temperature * LOG2_E
     for i in range(V.shape[1]):
@@ -143,7 +144,7 @@ def soften(V, r, inverse_temperature, low, span, s, p, h, slope, y):
 
 @jit_sum
 def adam(V, r, rate, root, beta, weight, s, c, h, slope, g, m, v):
-    """Descend on ``E(h) + weight * sum(1 - |2 h - 1|**beta)`` by Adam, row r.
+    """A step of Adam in row r on ``E(h) + weight * sum(1 - |2 h - 1|**beta)``.
 
     `rate` and `root` hold the corrections of the two moments for their start at zero.
     """
@@ -164,8 +165,8 @@ def adam(V, r, rate, root, beta, weight, s, c, h, slope, g, m, v):
 def relax(H, low, span, plan, V, m, v, h, slope, y, g, s, c, p, weight):
     """Take the steps of ``plan[K, 6]`` in all rows; h is left at the last V.
 
-    Columns of the plan: rate, root (see `adam`), beta, 1 where f_reg acts and 0 where
-    not, inverse temperature now and after the step.
+    Columns of the plan: rate, root (see `adam`), beta, 1 if f_reg acts and 0 if not,
+    inverse temperature before and after the step.
     """
     rows = len(V)
     for first in range(0, rows, ROWS):
@@ -188,14 +189,14 @@ def relax(H, low, span, plan, V, m, v, h, slope, y, g, s, c, p, weight):
 
 @jit_sum
 def snap(z, r, s, p, y):
-    """``y = s (x - p)`` of row r, where x is z to the nearest whole number."""
+    """``y = s (x - p)`` of row r, where x is z rounded to the nearest whole number."""
     for i in range(z.shape[1]):
         y[r, i] = s[r, i] * (np.floor(z[r, i] + HALF) - p[r, i])
 
 
 @jit_sum
 def excess(z, r, c, p, y, g):
-    """``E(x) - E(p)`` of row r, where x is z to the nearest whole number."""
+    """``E(x) - E(p)`` of row r, where x is z rounded to the nearest whole number."""
     total = ZERO
     for i in range(z.shape[1]):
         x = np.floor(z[r, i] + HALF)
@@ -205,7 +206,7 @@ def excess(z, r, c, p, y, g):
 
 @jit_sum
 def straight_through(z, r, rate, root, s, c, g, m, v, lowest, highest):
-    """An Adam step of z with the gradient at its rounding, row r."""
+    """A step of Adam of z, in row r, with the gradient at the rounding of z."""
     for i in range(z.shape[1]):
         d = TWO * s[r, i] * g[r, i] + c[r, i]
         m[r, i] += ADAM_FIRST * (d - m[r, i])
@@ -216,7 +217,7 @@ def straight_through(z, r, rate, root, s, c, g, m, v, lowest, highest):
 
 @jit_sum
 def signed(z, r, rate, s, c, g, lowest, highest):
-    """A step of z against the sign of the gradient at its rounding, row r."""
+    """A step of z, in row r, against the sign of the gradient at the rounding of z."""
     for i in range(z.shape[1]):
         d = TWO * s[r, i] * g[r, i] + c[r, i]
         new = z[r, i] - rate * np.sign(d)
@@ -229,7 +230,7 @@ def descend_rounded(
 ):
     """Take the steps of ``plan[K, 2]`` (rate, root) in all rows.
 
-    The best rounding that a step began at is kept in ``best``, as z.
+    The z of the best rounding that a step began at is kept in ``best``.
     """
     rows = len(z)
     for first in range(0, rows, ROWS):

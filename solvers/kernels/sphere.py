@@ -10,15 +10,15 @@ import numpy as np
 
 from solvers.kernels.compile import inner_min, jit, jit_sum
 
-# Lovasz's factor, of LLL with deep insertions and of BKZ.
+# Lovasz's factor of LLL with deep insertions and of BKZ.
 DELTA = 0.99
 # Nodes after which the search of a block for a shorter vector is given up.
 BLOCK_NODES = 200_000
-# Rows of `state`, where a search stands at every level: the cost from there up, the
-# next values on either side.
+# Rows of `state`, which holds for every level: the cost from that level up, and the
+# next values to try on either side.
 COST, LEFT, RIGHT = range(3)
-# Tolerances of the test whether a variable can reach 0 or 1, for float32: part of the
-# squared distance that counts, and what may be missing.
+# Tolerances, for float32, of the test whether a variable can reach 0 or 1: the share of
+# the squared distance that counts, and the amount that may be missing.
 NEARLY, MISSED = np.float32(0.999), np.float32(1e-3)
 ZERO, HALF = np.float32(0.0), np.float32(0.5)
 # Points are padded to a multiple of this: one vector of float32.
@@ -43,7 +43,7 @@ def add(A, k, a, j):
 
 @jit
 def orthogonalise(B, mu, norms, ortho, k):
-    """Row k of the Gram-Schmidt factor, given those before it."""
+    """Compute row k of the Gram-Schmidt factor, given the rows before it."""
     for i in range(B.shape[1]):
         ortho[k, i] = B[k, i]
     for j in range(k):
@@ -56,7 +56,8 @@ def orthogonalise(B, mu, norms, ortho, k):
 @jit
 def size_reduce(U, B, mu, norms, ortho, k):
     """Subtract earlier vectors from vector k until its coefficients are small."""
-    # Coefficients of badly reduced vectors are themselves rounded: a few rounds.
+    # The coefficients of badly reduced vectors are rounded themselves, so that it takes
+    # a few rounds.
     for _ in range(20):
         orthogonalise(B, mu, norms, ortho, k)
         changed = False
@@ -74,7 +75,7 @@ def size_reduce(U, B, mu, norms, ortho, k):
 
 @jit
 def insert(A, k, i):
-    """Move row k up to place i."""
+    """Move row k up to place i < k."""
     for c in range(A.shape[1]):
         last = A[k, c]
         for j in range(k, i, -1):
@@ -86,7 +87,7 @@ def insert(A, k, i):
 def reduce_deep(U, B, mu, norms, ortho, first, last):
     """LLL with deep insertions (Schnorr, Euchner 1994) of the vectors before `last`.
 
-    Those before `first` are reduced already.
+    The vectors before `first` are reduced already.
     """
     k = first
     for _ in range(200 * len(U) * len(U)):
@@ -106,9 +107,10 @@ def reduce_deep(U, B, mu, norms, ortho, first, last):
 
 @jit
 def shortest_in_block(mu, norms, first, last, z):
-    """Coefficients z of a vector shorter than the block's first, projected; or False.
+    """Find coefficients z of a shorter vector than the block's first one, projected.
 
-    Schnorr-Euchner enumeration; half of it, for z and -z are alike.
+    Schnorr-Euchner enumeration of one half of the vectors, since z and -z are alike.
+    Returns whether there is such a vector.
     """
     size = last - first
     best = DELTA * norms[first]
@@ -152,8 +154,8 @@ def shortest_in_block(mu, norms, first, last, z):
 def reduce_blocks(U, B, mu, norms, ortho, size, first, last):
     """Part of a tour of BKZ (Schnorr, Euchner 1994): blocks `first` to before `last`.
 
-    The first vector of each becomes a shortest one; the basis has been reduced by
-    `reduce_deep`. Whether it has changed.
+    The basis has been reduced by `reduce_deep`. The first vector of each block becomes
+    a shortest one. Returns whether the basis has changed.
     """
     n = len(U)
     z = np.zeros(size)
@@ -162,7 +164,7 @@ def reduce_blocks(U, B, mu, norms, ortho, size, first, last):
         end = min(k + size, n)
         if not shortest_in_block(mu, norms, k, end, z):
             continue
-        # The new vector can take the place of one that it holds exactly once.
+        # The new vector can replace a vector whose coefficient is 1 or -1.
         at = -1
         for j in range(end - k):
             if abs(z[j]) == 1.0:
@@ -183,9 +185,9 @@ def reduce_blocks(U, B, mu, norms, ortho, size, first, last):
 
 @inner_min
 def move(near, k, away, steps, reach, room):
-    """Move the point of level k; by how much variables miss 0 and 1 (squared).
+    """Move the point of level k; return by how much variables miss 0 and 1, squared.
 
-    In float32, whose rounding the tolerances cover.
+    Computed in float32, whose rounding the tolerances cover.
     """
     missed = ZERO
     for i in range(near.shape[1]):
@@ -200,7 +202,7 @@ def move(near, k, away, steps, reach, room):
 
 @jit
 def energy_of(Q, c, offset, x):
-    """Energy of the state nearest to x."""
+    """Energy of the state that is nearest to the point x."""
     total = offset
     for i in range(len(c)):
         if x[i] > 0.5:
@@ -230,36 +232,40 @@ def search(
     energy,
     best,
 ):
-    """Search on, depth first, for states with an energy below ``energy[1]``.
+    """Continue a depth-first search for states with an energy below ``energy[1]``.
 
     Schnorr-Euchner enumeration of lattice points, whose coefficients z are chosen from
     the last to the first: ``cost + norms_k (z_k - centre_k)^2`` is a lower bound of the
-    energy of what is below level k. At every level the real point of least cost is
-    ``near``; below it, variable i gets no further away from there than the square root
-    of ``room reach_i / unit``, with the room that the bound leaves. A point is left as
-    soon as some variable cannot reach 0 or 1.
+    energies below level k. At every level ``near`` is the real point of least cost;
+    below that level, variable i moves away from this point by no more than the square
+    root of ``room reach_i / unit``, where `room` is what the bound leaves. A point is
+    left as soon as some variable cannot reach 0 or 1.
 
-    Stops after `limit` nodes and continues where it stood.
+    Stops after `limit` nodes; the next call continues there.
 
     Parameters
     ----------
     norms : [m]
         Squared Gram-Schmidt lengths.
     shifts, steps, reach : [m, m], float32 [m, width], float32 [m, width]
-        The Gram-Schmidt vectors in coefficients and among the variables; for each level
-        the sum of ``unit steps**2 / norms`` below. Padded with zeros.
+        The Gram-Schmidt vectors in coefficients (shifts) and in variables (steps); for
+        each level the sum of ``unit steps**2 / norms`` over the levels below (reach).
+        Padded with zeros.
     Q, c, offset
         The model, for energies of the states found.
-    noise, unit
-        What rounding may do to a bound; the energy in whose units `reach` is.
+    noise
+        Largest error of a bound by rounding.
+    unit
+        The energy in whose units `reach` is.
     state, centres, near : [3, m + 1], [m + 1, m], float32 [m + 1, width]
-        The search's own. At first their last columns and rows hold: in ``state[COST]``
-        the cost at the centre; the centre, in coefficients and among the variables.
+        The search's working space. At first, ``state[COST, m]`` holds the cost at the
+        centre, ``centres[m]`` and ``near[m]`` the centre in coefficients and in
+        variables.
     place : int64 [3]
-        Level, at first m, and m in the end; nodes so far; whether the next step is one
-        level down, at first 1.
+        Level, which is m at first and in the end; nodes so far; whether the next step
+        is one level down, at first 1.
     energy : [2]
-        Best energy, with its state in ``best`` [m]; bound of the search.
+        The best energy, whose state is ``best`` [m], and the bound of the search.
     """
     m = len(norms)
     k, nodes, down = place[0], 0, place[2] == 1
@@ -285,7 +291,7 @@ def search(
         cost = state[COST, k + 1] + norms[k] * away * away
         room = energy[1] + noise - cost
         if room < 0.0:
-            # Later values of this level cost more.
+            # Values of this level that would be tried later cost more.
             k += 1
             continue
         if (

@@ -12,7 +12,7 @@ GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 
 @inner
 def to_bits(x):
-    """The 64 bits at place x of splitmix64 (Steele, Lea, Flood 2014)."""
+    """The 64 bits of splitmix64 (Steele, Lea, Flood 2014) for the counter x."""
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -20,14 +20,14 @@ def to_bits(x):
 
 @inner
 def to_uniform(x):
-    """The number in [0, 1) at place x of splitmix64."""
+    """The number in [0, 1) of splitmix64 for the counter x."""
     x = to_bits(x)
     return np.float64(np.int64(x >> np.uint64(11))) * (1.0 / 9007199254740992.0)
 
 
 @jit
 def next_uniform(rng, r):
-    """Next number in [0, 1) of stream r."""
+    """The next number in [0, 1) of stream r."""
     rng[r] += GOLDEN
     return to_uniform(rng[r])
 

@@ -1,10 +1,10 @@
 """Tabu search by single flips in float32: moves and runs.
 
-What a row carries is the cost of every flip, ``cost = 2 z u + q`` in the terms of
-`solvers.walk`, divided by the row's unit so that float32 always holds it. Flipping i
-changes the others by ``2 z_i z_j H_ij``, so that one pass over a row of H updates all
-costs and finds the next flip. Every run begins with costs that are fresh from float64,
-and energies of states that are kept are computed in float64.
+The state of a row is the cost of every flip, ``cost = 2 z u + q`` in the terms of
+`solvers.walk`, divided by the row's unit so that it is always in the range of float32.
+Flipping i changes the cost of every other j by ``2 z_i z_j H_ij``, so that one pass
+over a row of H updates all costs and finds the next flip. Every run begins with costs
+computed anew in float64, and so are the energies of states that are kept.
 """
 
 from __future__ import annotations
@@ -16,16 +16,18 @@ from solvers.kernels.streams import GOLDEN, next_uniform, to_uniform
 
 FLOAT = np.float32
 INT = np.int32
-# The cost of what must not flip; anything as large means that nothing may.
+# The cost of variables that must not flip.
 NEVER = np.float32(1e30)
+# A least cost of this size or more means that no variable may flip.
 NONE = np.float32(1e29)
 ZERO, ONE = np.float32(0.0), np.float32(1.0)
-# Expiries of what may flip at once, and of what may not flip at all; in between,
-# float32 counts to 2**24.
+# Expiries of variables that may flip at once, and of those that may not flip at all; in
+# between, float32 counts exactly up to 2**24.
 FREE = np.float32(0.0)
 FOREVER = np.float32(2.0**25)
-# Patiences that a run lasts at most. Rounding errors can add up in a cycle of flips to
-# an energy that sinks for ever; then, the run must end and its costs be computed anew.
+# Greatest length of a run, in patiences. In a cycle of flips rounding errors can add up
+# to an energy that sinks for ever; the run must then end and its costs be computed
+# anew.
 PATIENCES = 50
 # Differences of energies below this, relative to the costs, may be rounding of float32.
 NOISE = 1e-5
@@ -34,7 +36,7 @@ UNSIGNED = np.uint64
 
 @inlined
 def places(width):
-    """As many low bits of a float's pattern as can tell `width` variables apart."""
+    """A mask of as many low bits of a float's pattern as index `width` variables."""
     mask = 1
     while mask < width:
         mask *= 2
@@ -43,12 +45,12 @@ def places(width):
 
 @inner_sum
 def update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low):
-    """Add ``step z_j H_ij`` to every cost j; the least cost of those that may flip.
+    """Add ``step z_j H_ij`` to every cost j; return the least cost that may flip.
 
-    A variable may flip where its tabu has expired, or where its cost is below the
-    aspiration. The low bits of the answer's pattern are the variable's index: the least
-    cost and where it is come from one vectorised pass, at the price of ties among
-    costs that agree in all the other bits.
+    A variable may flip if its tabu has expired, or if its cost is below the aspiration.
+    The low bits of the result's pattern are the variable's index: the least cost and
+    its variable come from one vectorised pass, at the price of ties among costs that
+    agree in all the other bits.
     """
     least = NEVER
     high = ~low
@@ -63,21 +65,22 @@ def update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low):
 
 @inlined
 def look(H, z, cost, expiry, r, clock, aspiration, index, low):
-    """The answer of `update` without a flip."""
+    """The least cost that may flip, as from `update`, without changing any cost."""
     i, step = np.int64(0), FLOAT(0)
     return update(H, z, cost, expiry, r, i, step, clock, aspiration, index, low)
 
 
 @inner
 def turn(H, z, cost, expiry, r, i, until):
-    """Change the sign of i, tabu while the clock is before `until`; the step to update.
+    """Flip i, which is then tabu while the clock is before `until`.
 
-    The energy changes by ``cost[r, i]``, which the caller reads before.
+    Returns the step for `update`. The energy changes by ``cost[r, i]``, which the
+    caller reads before the call.
     """
     a = z[r, i]
     step = a + a
     z[r, i] = -a
-    # The update subtracts what is added here: i's own cost changes its sign.
+    # The update subtracts what is added here, so that i's own cost just changes sign.
     cost[r, i] = step * (a * H[i, i]) - cost[r, i]
     expiry[r, i] = until
     return step
@@ -85,26 +88,27 @@ def turn(H, z, cost, expiry, r, i, until):
 
 @inlined
 def signs(r, z, x):
-    """The state whose signed scales are ``z[r]`` into ``x[r]``, as wide as that is."""
+    """Write the state whose signed scales are ``z[r]`` into ``x[r]``, as wide as x."""
     for j in range(UNSIGNED(x.shape[1])):
         x[r, j] = z[r, j] < 0.0
 
 
 @inlined
 def ended(clock, found, r, patience):
-    """Whether the run is at its end: no progress, or too long for its rounding."""
+    """Whether row r's run has ended: without progress, or too long for its rounding."""
     return clock[r] - found[r] >= patience or clock[r] >= PATIENCES * patience
 
 
 @inner
 def tabu(matrix, run, r, iterations, patience, tenure, spread, noise, rng):
-    """Flip the best variable that is not tabu: how often.
+    """Flip the best variable that is not tabu, again and again.
 
-    At most `iterations` times, or until the run has `ended`. A flip is tabu for
-    `tenure` iterations and up to `spread` more, drawn anew; unless it leads below the
-    lowest energy of the run by more than `noise` (aspiration). ``clock[r]``, the energy
-    ``value[r]``, ``lowest[r]`` and the clock ``found[r]`` of it go on from call to
-    call, and ``best[r]`` keeps the state of the lowest energy.
+    At most `iterations` times, or until the run has `ended`; returns how often. A
+    variable is tabu after its flip for `tenure` iterations and up to `spread` more,
+    drawn for each flip, unless its flip leads below the lowest energy of the run by
+    more than `noise` (aspiration). The run's ``clock[r]``, its energy ``value[r]``, its
+    lowest energy ``lowest[r]``, the clock ``found[r]`` at that energy and its state
+    ``best[r]`` go on from call to call.
     """
     H, index, low = matrix.H, matrix.labels, matrix.low
     z, cost, expiry, best = run.z, run.cost, run.expiry, run.best
@@ -131,11 +135,20 @@ def tabu(matrix, run, r, iterations, patience, tenure, spread, noise, rng):
                 bottom = energy
                 last = now
                 signs(r, z, best)
-        # Where all is tabu, nothing moves but the clock.
+        # If all variables are tabu, only the clock advances.
         least = update(
-            H, z, cost, expiry, r, i, step, FLOAT(now), FLOAT(bottom - energy - noise),
-            index, low,
-        )  # fmt: skip
+            H,
+            z,
+            cost,
+            expiry,
+            r,
+            i,
+            step,
+            FLOAT(now),
+            FLOAT(bottom - energy - noise),
+            index,
+            low,
+        )
     rng[r] = seed
     lowest[r] = bottom
     clock[r] = now
@@ -146,9 +159,9 @@ def tabu(matrix, run, r, iterations, patience, tenure, spread, noise, rng):
 
 @inlined
 def forced(H, z, cost, expiry, r, steps, index, low):
-    """Flip the best of those whose expiry is `FREE`, none twice, at most `steps`.
+    """Flip up to `steps` variables whose expiry is `FREE`, the best first, none twice.
 
-    Returns how many were flipped, and the energy change.
+    Returns how many were flipped, and the change of the energy.
     """
     made, change = 0, 0.0
     least = look(H, z, cost, expiry, r, FLOAT(0), -NEVER, index, low)
@@ -163,9 +176,9 @@ def forced(H, z, cost, expiry, r, steps, index, low):
 
 @inner
 def follow(H, scale, r, x, here, u, which, step):
-    """Bring the fields u, in float64, from the state ``here[r]`` to x.
+    """Change the state ``here[r]`` to x, and its fields u, in float64, with it.
 
-    Four rows of H a pass: u is read and written once for all of them.
+    Four rows of H are added per pass: u is read and written once for all of them.
     """
     n = len(x)
     count = 0
@@ -200,11 +213,11 @@ def exact_energy(scale, linear, offset, r, here, u):
 
 @inlined
 def rounding(cost, r, n):
-    """Changes of energy below this may be rounding of a run's costs.
+    """The size up to which changes of energy may be rounding of a run's costs.
 
-    In proportion to about the geometric mean of the costs that are not 0: a few large
-    ones, as of penalties, must not hide what all the others can gain. The pattern of a
-    float is nearly linear in its logarithm.
+    It is proportional to about the geometric mean of the costs that are not 0: a few
+    large costs, as of penalties, must not hide what all the others can gain. The mean
+    is taken of the floats' patterns, which are nearly linear in their logarithms.
     """
     total = count = np.int64(0)
     for j in range(UNSIGNED(n)):
@@ -217,10 +230,10 @@ def rounding(cost, r, n):
 
 @inner
 def stand(H, scale, barred, unit, root, r, noise, here, u, z, cost):
-    """Stand at ``here[r]``, whose fields are ``u[r]``: signed scales, costs, noise.
+    """Compute signed scales, costs and noise at ``here[r]``, whose fields are ``u[r]``.
 
-    ``root[r]`` turns scales into such that, with the H of the walk, their products are
-    costs in ``unit[r]``. ``barred`` is `NEVER` where a variable is pinned, else 0.
+    Scales are multiplied by ``root[r]``, so that their products with the H of the walk
+    are costs in ``unit[r]``. ``barred`` is `NEVER` for pinned variables, else 0.
     """
     inverse = 1.0 / unit[r]
     for i in range(UNSIGNED(here.shape[1])):
@@ -233,7 +246,7 @@ def stand(H, scale, barred, unit, root, r, noise, here, u, z, cost):
 
 @inlined
 def begin(r, n, run):
-    """Begin a run where the row stands, at the energy ``value[r]``."""
+    """Begin a run at the row's present state, of energy ``value[r]``."""
     signs(r, run.z, run.best)
     for j in range(UNSIGNED(n)):
         run.expiry[r, j] = FREE

@@ -1,4 +1,4 @@
-"""Parts of a row solved by tabu runs, one after the other, with the rest clamped."""
+"""Parts of a row searched by tabu runs, in turn, with all other variables clamped."""
 
 from __future__ import annotations
 
@@ -21,15 +21,15 @@ from solvers.kernels.tabu import (
 )
 from solvers.kernels.tabu_state import Matrix, Run
 
-# Parts of an order that are shorter are sorted by insertion.
+# Parts of an order that are no longer than this are sorted by insertion.
 SHORT = 15
 
 
 @inlined
 def divide(cost, r, order, first, last):
-    """Put variables cheaper than a middle one before it; where that now is in `order`.
+    """Divide ``order[first : last + 1]`` into variables cheaper than one, and the rest.
 
-    Of `order` from first to last, both included.
+    Returns the place in `order` of the variable between them.
     """
     middle = (first + last) >> 1
     for _ in range(2):
@@ -56,13 +56,13 @@ def divide(cost, r, order, first, last):
 
 @inlined
 def by_cost(cost, r, n, order):
-    """The free variables of a row by the costs of their flips, cheapest first.
+    """Sort row r's variables into `order` by the costs of their flips, cheapest first.
 
-    Returns how many they are.
+    Returns the number of free variables, which come first.
     """
     for i in range(n):
         order[i] = i
-    # Quicksort; numpy's takes ten times as long to compile. Of two parts the larger
+    # Quicksort; numpy's takes ten times as long to compile. The larger of two parts
     # waits, so that 64 places are enough.
     waiting = np.empty(128, np.int64)
     waiting[0], waiting[1] = 0, n - 1
@@ -95,9 +95,9 @@ def by_cost(cost, r, n, order):
 
 @inlined
 def part(H, z, cost, r, chosen, part_H, part_z, part_cost):
-    """The model of the chosen variables, all others clamped where they stand.
+    """The model of the chosen variables, with all others clamped at their values.
 
-    A cost accounts for the clamped variables, so that the part needs nothing of them.
+    The costs account for the clamped variables, so that a part needs nothing else.
     """
     size = len(chosen)
     for a in range(part_cost.shape[1]):
@@ -112,11 +112,11 @@ def part(H, z, cost, r, chosen, part_H, part_z, part_cost):
 
 @inner
 def sweep_parts(matrix, run, r, subsize, patience, spread, noise, order, rng):
-    """Search part after part of the row, from where it stands, with the rest clamped.
+    """Search part after part of the row from its present state, the others clamped.
 
     Parts are the free variables in the order of their flips' costs, cheapest first,
-    `subsize` at a time. The row moves to the best state of each. Returns the number of
-    free variables, and the flips made.
+    `subsize` at a time. The row moves to the best state of each part. Returns the
+    number of free variables, and the number of iterations.
     """
     H, index, low = matrix.H, matrix.labels, matrix.low
     z, cost, expiry = run.z, run.cost, run.expiry

@@ -1,4 +1,4 @@
-"""Rows searched by tabu runs: pools of relinked states, parts solved in turn."""
+"""Searches of rows by tabu runs: with a pool of states, or in passes over parts."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from solvers.kernels.tabu import (
 )
 from solvers.kernels.tabu_parts import sweep_parts
 
-# Runs without a new state, per place of the pool, after which it is emptied.
+# A pool is emptied after this many runs without a new state, per place of the pool.
 STALE = 5
-# Energies that are nearer to each other than this, in a row's unit, may be the same: of
-# sums in float64, and of fields that have followed many flips.
+# Differences of energies, in a row's unit, that may be rounding: of sums in float64,
+# and of fields that have followed many flips.
 EXACT, DRIFT = 1e-13, 1e-10
 
 
@@ -37,7 +37,7 @@ def energy_at(model, place, r):
 
 @inlined
 def stand_at(exact, model, place, run, r):
-    """Let row r of the run stand at ``here[r]``."""
+    """Compute the run's signed scales and costs of row r at ``here[r]``."""
     stand(
         exact,
         model.scale,
@@ -55,7 +55,7 @@ def stand_at(exact, model, place, run, r):
 
 @inlined
 def improve_parts(exact, matrix, rules, model, place, run, r, order, rng, which, step):
-    """Search the parts of ``here[r]``, and go to what is found: see `sweep_parts`."""
+    """Search the parts of ``here[r]``, and move to the state found by `sweep_parts`."""
     stand_at(exact, model, place, run, r)
     found = sweep_parts(
         matrix,
@@ -75,7 +75,7 @@ def improve_parts(exact, matrix, rules, model, place, run, r, order, rng, which,
 
 @inlined
 def redraw(r, order, count, size, x, rng):
-    """Redraw up to `size` of the first `count` variables in `order`, at random."""
+    """Redraw, in x, up to `size` of the first `count` variables in `order`."""
     for k in range(min(size, count)):
         other = draw(rng, r, k, count - 1)
         order[k], order[other] = order[other], order[k]
@@ -84,11 +84,11 @@ def redraw(r, order, count, size, x, rng):
 
 @jit
 def passes(exact, matrix, rules, count, model, place, run, rng, champion):
-    """Make `count` more passes of every row, or until `repeats` in a row were idle.
+    """Make `count` more passes of every row, or until `repeats` passes on end are idle.
 
-    A pass begins at ``here[r]``, whose fields are ``u[r]``. An idle one, which does not
-    improve on the champion, is followed by one that begins at the champion with
-    `subsize` variables redrawn; any other by one from where it ended.
+    A pass begins at ``here[r]``, whose fields are ``u[r]``. A pass is idle if it does
+    not improve on the champion; the next one then begins at the champion with `subsize`
+    variables redrawn. After any other pass, the next one begins where it ended.
 
     Parameters
     ----------
@@ -149,7 +149,7 @@ def passes(exact, matrix, rules, count, model, place, run, rng, champion):
 
 @inlined
 def allow_between(states, r, a, b, expiry):
-    """Allow what tells state a of the pool from state b; how many variables that is."""
+    """Allow the variables in which the pool's states a and b differ, and count them."""
     count = 0
     for j in range(states.shape[2]):
         differs = states[r, a, j] != states[r, b, j]
@@ -170,12 +170,13 @@ def allow_some(share, r, n, expiry, rng):
 
 @inlined
 def leave(matrix, run, r, a, rules, states, held, rng):
-    """Walk away from state a of the pool, where the row stands: flips, energy change.
+    """Walk away from state a of the pool, the row's present state.
 
-    With probability `relink`, once the pool is full, to between a third and two thirds
-    of the way to another state of it (path relinking; Wang et al. 2012). Otherwise from
-    `weakest` to `strongest` flips among a random `share` of the variables (as
-    Palubeckis 2006 perturbs). Each time the least cost goes first.
+    With probability `relink`, once the pool is full, the walk goes between a third and
+    two thirds of the way to another state of the pool (path relinking; Wang et al.
+    2012). Otherwise it makes from `weakest` to `strongest` flips among a random `share`
+    of the variables (as Palubeckis 2006 perturbs). The cheapest flip is always made
+    first. Returns the number of flips and the change of the energy.
     """
     expiry = run.expiry
     if 1 < held[r] == states.shape[1] and next_uniform(rng, r) < rules.relink:
@@ -192,16 +193,16 @@ def leave(matrix, run, r, a, rules, states, held, rng):
 
 @inner
 def copy(x, out):
-    """The state x into `out`."""
+    """Copy the state x into `out`."""
     for j in range(len(x)):
         out[j] = x[j]
 
 
 @inlined
 def offer(states, energies, held, r, x, energy, noise):
-    """Take x into the pool where that has a place, or x is better than its worst.
+    """Take x into the pool if it is new, and a place is free or the worst state worse.
 
-    Returns whether it was.
+    Returns whether x was taken.
     """
     size, n = states.shape[1:]
     worst = 0
@@ -226,7 +227,7 @@ def offer(states, energies, held, r, x, energy, noise):
 
 @inlined
 def empty(states, energies, held, r):
-    """Leave only the best state in the pool."""
+    """Remove all states but the best from the pool."""
     best = 0
     for k in range(energies.shape[1]):
         if energies[r, k] < energies[r, best]:
@@ -240,7 +241,7 @@ def empty(states, energies, held, r):
 
 @inlined
 def worst_energy(energies, r):
-    """The highest energy of the pool; infinite as long as that has a place."""
+    """The highest energy in the pool; infinite as long as a place is free."""
     highest = energies[r, 0]
     for k in range(1, energies.shape[1]):
         highest = max(highest, energies[r, k])
@@ -249,13 +250,13 @@ def worst_energy(energies, r):
 
 @jit
 def search(exact, matrix, rules, until, model, place, run, rng, pool):
-    """Go on with every row's search until it has `spent` so many flips; counts `runs`.
+    """Continue every row's search until it has `spent` a number of flips; count `runs`.
 
     A run leaves a random state of the pool (the first one begins at ``here[r]``),
     searches with a tenure from `shortest` to `longest`, and offers its best state to
-    the pool; first improved part by part, if `subsize` is not 0. A pool that stays as
-    it is for long is emptied but for its best state. Where a search is cut does not
-    change it. A row without a free variable is left alone.
+    the pool, first improved part by part if `subsize` is not 0. A pool that does not
+    change for long is emptied but for its best state. A search may be cut into calls
+    anywhere without being changed. A row without a free variable is left alone.
 
     Parameters
     ----------
@@ -264,7 +265,7 @@ def search(exact, matrix, rules, until, model, place, run, rng, pool):
     matrix : Matrix
     rules : Rules
     until
-        Flips of a row.
+        Flips that a row has spent in the end.
     model : Model
     place : Place
     run : Run
@@ -311,10 +312,10 @@ def search(exact, matrix, rules, until, model, place, run, rng, pool):
             pool.runs[r] += 1
             stale[r] += 1
             if stale[r] >= STALE * states.shape[1]:
-                # States that are all alike lead nowhere new.
+                # The states have become too similar to lead anywhere new.
                 empty(states, energies, held, r)
                 stale[r] = 0
-            # Most runs end above the pool: parts and exact energies would be wasted.
+            # Most runs end above all of the pool: improving them would be wasted.
             if run.lowest[r] > worst_energy(energies, r) / unit[r] + 100.0 * noise[r]:
                 continue
             follow(exact, scale, r, run.best[r], here, u, which, step)

@@ -1,4 +1,4 @@
-"""What the kernels of tabu search are given, in groups of arrays and numbers."""
+"""Groups of arrays and numbers that the kernels of tabu search take."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ class Matrix(NamedTuple):
     Attributes
     ----------
     H : float32 [n, width]
+        The matrix in units of a power of 2, its rows padded with zeros.
     labels : int32 [width]
-        0, 1, 2, …
+        The numbers 0 to width - 1.
     low : int32
         The bits of a cost's pattern that hold a variable's index.
     """
@@ -26,16 +27,16 @@ class Matrix(NamedTuple):
 
 
 class Run(NamedTuple):
-    """Where the runs of rows stand (see `solvers.flips.tabu_walk.TabuWalk`).
+    """The state of each row's run (see `solvers.flips.tabu_walk.TabuWalk`).
 
     Attributes
     ----------
     z, cost, expiry : float32 [R, width]
-        Signed scales, costs of flips, iterations at which they cease to be tabu.
+        Signed scales, costs of flips, iterations at which flips cease to be tabu.
     clock, found : int64 [R]
-        Iterations of the run, and those at its best state.
+        Iterations of the run so far, and up to its best state.
     value, lowest : float64 [R]
-        Energies where the row stands and of the run's best state, in the row's unit.
+        Energies of the present state and of the run's best one, in the row's unit.
     best : uint8 [R, n]
         The run's best state.
     """
@@ -51,7 +52,7 @@ class Run(NamedTuple):
 
 
 class Model(NamedTuple):
-    """What runs know of each row (see `solvers.flips.tabu_walk.TabuWalk`).
+    """The model of each row (see `solvers.flips.tabu_walk.TabuWalk`).
 
     Attributes
     ----------
@@ -59,9 +60,11 @@ class Model(NamedTuple):
     offset : float64 [R]
     barred : float32 [R, n]
         `NEVER` where a variable is pinned, else 0.
-    unit, root : float64 [R]
-        A row's unit of energy; what turns its scales into such whose products with the
-        H of runs are costs in that unit.
+    unit : float64 [R]
+        Each row's unit of energy.
+    root : float64 [R]
+        Factor of each row's scales that makes their products with the H of runs costs
+        in `unit`.
     most : int64 [R]
         The longest possible tenure; negative where nothing is free.
     """
@@ -76,12 +79,14 @@ class Model(NamedTuple):
 
 
 class Place(NamedTuple):
-    """States ``here``, uint8 [R, n], that are followed in float64.
+    """States that runs begin with, and their fields in float64.
 
     Attributes
     ----------
     noise : float64 [R]
         Changes of energy, in the row's unit, that may be rounding of a run's costs.
+    here : uint8 [R, n]
+        The states.
     u : float64 [R, n]
         Local fields of ``here``.
     """
@@ -94,9 +99,10 @@ class Place(NamedTuple):
 class Rules(NamedTuple):
     """How a row is searched with a pool: iterations, shares, probabilities.
 
-    ``patience`` ends a run and ``part_patience`` that of a part; other names are those
-    of the options of `solvers.flips.tabu.Tabu`, with tenures from `shortest` to
-    `longest` and up to `spread` more.
+    `patience` and `part_patience` are the iterations without improvement that end a
+    run, and a run on a part. Tenures are drawn from `shortest` to `longest`, with up to
+    `spread` more for each flip. Other names are those of the options of
+    `solvers.flips.tabu.Tabu`.
     """
 
     patience: int
@@ -112,7 +118,7 @@ class Rules(NamedTuple):
 
 
 class PassRules(NamedTuple):
-    """How passes are made: as `Rules`, and after how many idle ones a row rests."""
+    """How passes are made: as in `Rules`; `repeats` idle passes end a row's search."""
 
     repeats: int
     subsize: int
@@ -124,18 +130,18 @@ class PassRules(NamedTuple):
 
 
 class Pool(NamedTuple):
-    """The best states of each row, and how far its search is.
+    """The best states of each row, and the progress of its search.
 
     Attributes
     ----------
     states, energies : uint8 [R, P, n], float64 [R, P]
-        Infinite where there is no state yet.
+        The pool; energies are infinite where there is no state yet.
     held, stale : int64 [R]
-        States of the pool; runs since it last changed.
+        Number of states in the pool; runs since it last changed.
     tenure, going : int64 and bool [R]
-        Of the run that is under way, if one is.
+        Tenure of the present run; whether there is one.
     spent, runs : int64 [R]
-        Flips, and runs that have ended.
+        Flips made, and runs that have ended.
     """
 
     states: NDArray[np.uint8]
@@ -149,13 +155,14 @@ class Pool(NamedTuple):
 
 
 class Champion(NamedTuple):
-    """The best state of each row, and its passes.
+    """The best state of each row, and the passes made.
 
     Attributes
     ----------
     states, energy : uint8 [R, n], float64 [R]
+        The best state, and its energy.
     idle, made : int64 [R]
-        Passes since it was found, and in all.
+        Passes since the best state was found, and in all.
     """
 
     states: NDArray[np.uint8]

@@ -1,4 +1,4 @@
-"""Products with whole vectors of lanes, where LLVM would not vectorise by itself."""
+"""Products with whole vectors of lanes, which LLVM would not vectorise by itself."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-# Walks side by side: one vector of float32.
+# Walks side by side in a tile: one vector of float32.
 LANES = 16
 # Vectors that `add_product` keeps in registers at a time.
 STRIP = 4
@@ -30,8 +30,8 @@ def _add_product(
     """``F[p] += scale[p] * sum_k H[which[k], p] * D[k]`` for every p and k < count.
 
     float32: F and scale [width, LANES], H [., width], width a multiple of STRIP, D
-    [., LANES]; which int64; scale may be None. All C-contiguous. As H is symmetric, a
-    strip of F needs the same few cache lines of all the rows.
+    [., LANES]; which int64; scale may be None. All arrays are C-contiguous. As H is
+    symmetric, a strip of F needs the same few cache lines of all the rows.
     """
     signature = types.void(F, H, which, D, count, scale)
 
@@ -94,5 +94,5 @@ def _add_product(
     return signature, generate
 
 
-# Untyped: to the type checker an intrinsic's first argument is the compiler's.
+# Untyped: the type checker would ask for the compiler's argument of an intrinsic, too.
 add_product: Any = _add_product

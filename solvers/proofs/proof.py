@@ -31,9 +31,9 @@ BOUNDED = 1024
 END = 0.02
 # Nodes of a first attempt, up to the best energy.
 FIRST = 100_000
-# After it, thresholds rise above the semidefinite bound. The first lies START of the way
-# to the best energy; the distance from the bound then grows by the factor LEAP after a
-# search of fewer than FEW nodes, and by RISE after others.
+# After it, thresholds rise above the semidefinite bound. The first lies START of the
+# way to the best energy; its distance from the bound then grows by the factor LEAP
+# after a search of fewer than FEW nodes, and by RISE after others.
 START, FEW, LEAP, RISE = 0.2, 100_000, 1.25, 1.06
 # A tree is set up again when better states reduce its ellipsoid's radius to this share.
 SHRUNK = 0.97

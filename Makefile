@@ -45,7 +45,7 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 
-release-check: lint
+release-check: lint test-targets
 	$(BIN)/python -m pytest $(SHARED) -m "slow or not slow"
 
 wheel: $(VENV)/.installed

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 
 from benchmarks.harness.command import execute, exit_code
-from solvers.errors import UnknownNameError
+from solvers.errors import InputError, UnknownNameError
 
 # A command is a module that offers `declare` and `run`. Users ask for these …
 COMMANDS = {
@@ -49,10 +49,14 @@ def command(name: str) -> ModuleType:
 
     Raises
     ------
+    InputError
+        An option in its place.
     UnknownNameError
         With the nearest names.
     """
     modules = {**COMMANDS, **STUDIES}
+    if name.startswith("-"):
+        raise InputError(f"write a command before {name}: {PROGRAM} run {name} …")
     if name not in modules:
         raise UnknownNameError("command", name, modules)
     return import_module(modules[name])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from abc import ABC, abstractmethod
 from collections.abc import Hashable
 from dataclasses import dataclass, field
@@ -199,9 +198,8 @@ class Solver(ABC):
         self.solve(freest_row(qubo), budget=Budget(sweeps=1))
         part = corner(qubo)
         for _ in range(WARMINGS):
-            begun = time.perf_counter()
-            self.solve(part, budget=Budget(seconds=WARMING))
-            if time.perf_counter() - begun < 2 * WARMING:
+            found = self.solve(part, budget=Budget(seconds=WARMING))
+            if found.seconds < 2 * WARMING:
                 break
 
     @abstractmethod
@@ -295,7 +293,11 @@ class Solver(ABC):
             budget.target is None or np.shape(budget.target) in ((), (qubo.rows,)),
             f"target must be one number or have shape {(qubo.rows,)}",
         )
-        start = qubo.nearest() if initial is None else _check_states(initial, qubo)
+        start = (
+            qubo.nearest()
+            if initial is None
+            else qubo.require_states("initial", initial)
+        )
         to_beat = qubo.energies(start, budget.threads)
         self.require(
             data is None or data.floor.shape == (qubo.rows, qubo.n),
@@ -341,12 +343,3 @@ class Solver(ABC):
         energies = np.where(worse, to_beat, energies)
         monitor.record(energies)
         return states, energies
-
-
-def _check_states(states: ArrayLike, qubo: QuboBatch) -> States:
-    x = binary("initial", states)
-    if x.shape != (qubo.rows, qubo.n):
-        raise InputError(
-            f"initial must have shape {(qubo.rows, qubo.n)}, not {x.shape}"
-        )
-    return qubo.pin(x)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
+from solvers.errors import InputError, UnknownNameError
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 
@@ -38,17 +39,29 @@ def descend(
     going
         Called with the energies [R] between chunks of work; the descent ends once it
         returns False.
+
+    Raises
+    ------
+    InputError
+        States of another shape or with other values, unknown moves, no threads or
+        passes.
     """
     from solvers.kernels.descent import DESCENTS
     from solvers.walk import Walk
 
+    if moves not in MOVES:
+        raise UnknownNameError("moves", moves, MOVES)
+    for name, count in (("threads", threads), ("passes", passes)):
+        if count is not None and count < 1:
+            raise InputError(f"{name} must be at least 1, not {count}")
+    states = qubo.require_states("states", states)
     walk = Walk.at(qubo, states, threads, np.float64)
     done = np.zeros(qubo.rows, bool)
     state = (walk.z, walk.u, walk.q, walk.energy, walk.flips, done)
     # Multiplications per row: a pass of pair flips reads all of H, other passes read
     # one row of it or a few.
     pass_work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
-    max_passes = passes or 10**9
+    max_passes = 10**9 if passes is None else passes
     block = max(CHUNK // pass_work, threads) if going else max(qubo.rows, 1)
     for first in range(0, qubo.rows, block):
         rows = slice(first, first + block)

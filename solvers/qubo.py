@@ -253,6 +253,21 @@ class QuboBatch:
             return states
         return np.where(self.fixed < 0, states, self.fixed).astype(np.uint8)
 
+    def require_states(self, name: str, states: ArrayLike) -> States:
+        """`states` with every pin, refused unless they are 0 and 1 in shape [R, n].
+
+        Raises
+        ------
+        InputError
+            Naming what `name` is, and the shape that would be right.
+        """
+        x = binary(name, states)
+        if x.shape != (self.rows, self.n):
+            raise InputError(
+                f"{name} must have shape {(self.rows, self.n)}, not {x.shape}"
+            )
+        return self.pin(x)
+
     def free(self, row: int | slice = slice(None)) -> NDArray[np.bool_]:
         """Mask of the free variables, of one row [n] or of all rows [R, n]."""
         if self.fixed is None:

@@ -73,7 +73,7 @@ def broken() -> dict[str, str]:
             solver_class(name)
         except InputError as error:
             reasons[name] = str(error)
-    return reasons | _packaged()[1]
+    return reasons | _clashes() | _packaged()[1]
 
 
 def solver_class(name: str) -> type[Solver]:
@@ -154,6 +154,9 @@ def _packaged() -> tuple[dict[str, type[Solver]], dict[str, str]]:
                 what = f"{cls.__module__}:{cls.__qualname__}"
                 if not isinstance(getattr(cls, "name", None), str):
                     reasons[what] = f"solver {what} has no name"
+                elif classes.get(cls.name) is cls or taken.get(cls.name) == what:
+                    # Named twice, by two packages or beside its package.
+                    continue
                 elif cls.name in taken or cls.name in classes:
                     reasons[what] = (
                         f"solver {cls.name!r} of {what} left out: the name is taken"
@@ -301,17 +304,37 @@ def label(solver: Solver) -> str:
     return name + (f"[{','.join(changed)}]" if changed else "")
 
 
+def source_digest(solver: Solver) -> str | None:
+    """A digest of the file that a solver's class was read from.
+
+    None where the class is a module's, which has a version instead.
+    """
+    module = type(solver).__module__
+    if not module.startswith(_FILE_MODULE):
+        return None
+    return module.removeprefix(_FILE_MODULE)[:16]
+
+
 def _targets() -> dict[str, str]:
+    """``module:Class`` of the built-in solvers and of single entry points, by name.
+
+    The first of several with one name counts; `_clashes` has the others.
+    """
     targets = dict(BUILT_IN)
     for point in entry_points(group=GROUP):
-        if point.name in targets:
-            warnings.warn(
-                f"solver {point.name!r} of {point.value} left out: the name is taken",
-                stacklevel=3,
-            )
-            continue
-        targets[point.name] = point.value
+        targets.setdefault(point.name, point.value)
     return targets
+
+
+def _clashes() -> dict[str, str]:
+    """Why single entry points are left out, by their targets: their names are taken."""
+    targets = _targets()
+    return {
+        point.value: f"solver {point.name!r} of {point.value} left out: the name is "
+        "taken"
+        for point in entry_points(group=GROUP)
+        if targets[point.name] != point.value
+    }
 
 
 def _convert(solver: str, option: str, text: str, kind: type) -> Any:

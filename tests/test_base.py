@@ -328,6 +328,16 @@ def test_seconds_bind_on_large_problems(name):
     assert found.status == "time" or name == "sa"
 
 
+def test_time_ends_the_polish(monkeypatch):
+    monkeypatch.setattr("solvers.polish.CHUNK", 1)
+    qubo = example_batch(40, 60, definite=False)
+    solver = parse_solver("nearest[polish=pair-flip]")
+    whole = solver.solve(qubo)
+    monitor = Monitor(clock=Clock(tick=1e-2, last=1.0))
+    cut = solver.solve(qubo, budget=Budget(seconds=0.3), monitor=monitor)
+    assert cut.energies.sum() > whole.energies.sum()
+
+
 def test_polish_goes_on_after_the_target(monkeypatch):
     """A target ends the search; only time ends the polish."""
     monkeypatch.setattr("solvers.polish.CHUNK", 1)

@@ -45,7 +45,7 @@ def test_commands_are_listed(capsys, arguments):
     assert main(arguments) == 0
     out, err = capsys.readouterr()
     assert err == ""
-    listed = re.findall(r"^  (\w+) +(\S.*\.)$", out, re.MULTILINE)
+    listed = re.findall(r"^  ([\w-]+) +(\S.*\.)$", out, re.MULTILINE)
     assert [name for name, _ in listed] == NAMES
 
 

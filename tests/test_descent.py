@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from solvers.budget import Budget
+from solvers.errors import InputError
 from solvers.flips.descent import Descent
 from solvers.kernels.descent import DESCENTS
 from solvers.polish import MOVES, descend
@@ -20,6 +21,23 @@ from tests.cases import SIZES, flip_costs, make, rounding, some_states
 pytestmark = pytest.mark.arithmetic
 
 KINDS = list(MOVES)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"states": np.zeros((1, 8), np.uint8)}, r"must have shape \(1, 4\), not"),
+        ({"states": [0, 1, 0, 1]}, r"must have shape \(1, 4\), not \(4,\)"),
+        ({"states": np.full((1, 4), 0.5)}, "states may hold only 0 and 1"),
+        ({"moves": "pairflip"}, "unknown moves 'pairflip'; did you mean pair-flip"),
+        ({"threads": 0}, "threads must be at least 1, not 0"),
+        ({"passes": 0}, "passes must be at least 1, not 0"),
+    ],
+)
+def test_bad_input(change, message):
+    given = {"states": np.zeros((1, 4), np.uint8)} | change
+    with pytest.raises(InputError, match=message):
+        descend(QuboBatch.from_matrix(np.eye(4)), **given)
 
 
 @pytest.mark.parametrize("moves", KINDS)

@@ -12,6 +12,7 @@ import pytest
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import instances
+from benchmarks.harness.log import FORMAT
 from solvers import QuboBatch, write_qubo
 from solvers.sampling.nearest import Floor
 from solvers.testing import brute_force, example_batch
@@ -155,6 +156,7 @@ def test_runs_hold_what_a_reader_needs(folder):
     assert command(str(folder), "--solver", "sa", "--log", str(log)) == 0
     first, run, *_ = (json.loads(line) for line in log.read_text().splitlines())
     assert first["settings"] == {
+        "format": FORMAT,
         "command": "instances",
         "seconds": 1.0,
         "seed": 0,
@@ -176,3 +178,20 @@ def test_a_changed_file_is_run_again(folder, capsys):
 def test_no_solver_that_can(folder, capsys):
     assert command(str(folder), "--solver", "gptq") == 2
     assert "solver gptq: the batch has no levels" in capsys.readouterr().err
+
+
+def test_a_logged_run_is_of_the_whole_problem_and_the_value_it_aimed_at(folder, capsys):
+    log = ["--log", str(folder / "log.jsonl"), "--solver", "floor"]
+
+    def runs():
+        assert command(str(folder / "held.npz"), *log) == 0
+        capsys.readouterr()
+        return len((folder / "log.jsonl").read_text().splitlines()) - 1
+
+    qubo = QuboBatch.from_matrix(np.diag([1.0, -2.0, 3.0]))
+    write_qubo(folder / "held.npz", qubo)
+    assert runs() == runs() == 1
+    write_qubo(folder / "held.npz", replace(qubo, offset=qubo.offset + 100))
+    assert runs() == 2
+    write_qubo(folder / "held.npz", replace(qubo, fixed=np.ones((1, 3), np.int8)))
+    assert runs() == 3

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from benchmarks.harness.log import RunLog
+from benchmarks.harness.log import RunLog, open_log
 from solvers.errors import InputError
 
 
@@ -85,3 +86,18 @@ def test_a_place_that_cannot_be_written_to(tmp_path):
         RunLog(tmp_path / "missing" / "runs.jsonl", {}, {})
     with pytest.raises(InputError, match="cannot read"):
         RunLog(tmp_path, {}, {})
+
+
+def test_a_log_of_another_commit_is_taken_up_with_a_warning(path):
+    RunLog(path, {}, {"environment": {"commit": "abc", "cpus": 2}})
+    with pytest.warns(UserWarning, match="begun with another commit: its runs may not"):
+        RunLog(path, {}, {"environment": {"commit": "def", "cpus": 64}})
+
+
+def test_logs_of_older_forms_are_refused(path):
+    options = argparse.Namespace(log=path, seed=1)
+    path.write_text('{"settings": {"command": "anytime", "seed": 1}}\n')
+    with pytest.raises(
+        InputError, match="begun with format = None, not 2; name another"
+    ):
+        open_log("anytime", options, "seed")

@@ -33,7 +33,7 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_table(path, tmp_path, capsys):
     log = tmp_path / "log.jsonl"
     arguments = ["--problem", str(path), "--sizes", "5,12", "--log", str(log)]
-    arguments += ["--reference", "tabu,kbest[paths=8]", "--seconds", "1e6"]
+    arguments += ["--reference", "tabu,kbest[paths=8]", "--seconds", "120"]
     assert command(*arguments) == 0
     out = capsys.readouterr().out
     lines = [line.split() for line in out.splitlines()]

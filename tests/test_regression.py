@@ -25,7 +25,6 @@ from solvers.testing import example_batch, reference_energies
 ROOT = Path(__file__).resolve().parent.parent
 ONE = Entry(energy=2.0, tolerance=0.01, time=10.0, counts={"flips": 1000, "sweeps": 5})
 HERE = Baseline(platform(), {"one": ONE})
-# No solvers of this project's: neither searches nor code.
 
 
 def wrong(now: Entry, stored: Baseline = HERE, slower: float = 1.5) -> list[str]:

@@ -12,11 +12,13 @@ import pytest
 
 from benchmarks.harness import trials as module
 from benchmarks.harness.log import RunLog
+from benchmarks.harness.race import run_solver
 from benchmarks.harness.trials import Trial, Trials
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
-from solvers import InputError, parse_solver
+from solvers import Budget, InputError, parse_solver
 from solvers.sampling.cem import CrossEntropy
+from tests.clocks import Clock
 
 CEM = CrossEntropy(samples=20, iterations=3)
 
@@ -77,13 +79,55 @@ def test_keys_tell_runs_apart(path):
     ]
 
 
-def test_the_budget_reaches_the_solver():
+def test_the_budget_reaches_the_solver(monkeypatch):
+    clock = Clock(tick=1e-3)
+    clock.for_all(monkeypatch)
     trials = Trials(pose, RunLog(None, {}, {}))
     long = parse_solver("sa[num_sweeps=1000000000]")
     assert trials.run(long, sweeps=5).status == "done"
-    limited = trials.run(long, seconds=0.05)
-    assert limited.status == "time"
-    assert 0.04 < limited.seconds < 0.5
+    assert 0.3 < trials.run(long, seconds=0.5).seconds < 0.7
+
+
+def test_kernels_are_compiled_once_and_before_the_clock(monkeypatch):
+    done = []
+    solver = type(CEM)
+    solve = solver.solve
+
+    def compiling(self, qubo):
+        done.append("compile")
+
+    def solving(self, *given, **named):
+        done.append("solve")
+        return solve(self, *given, **named)
+
+    monkeypatch.setattr(solver, "compile_for", compiling)
+    monkeypatch.setattr(solver, "solve", solving)
+    trials = Trials(pose, RunLog(None, {}, {}))
+    trials.run(CEM, 0)
+    trials.run(CEM, 1)
+    assert done == ["compile", "solve", "solve"]
+    done.clear()
+    run_solver(CEM, pose(), 0, Budget())
+    assert done == ["compile", "solve"]
+
+
+def test_a_solver_in_a_file_is_known_by_what_the_file_says(path, tmp_path):
+    file = tmp_path / "mine.py"
+
+    def ratio():
+        trials = Trials(pose, RunLog(path, {}, {}))
+        return trials.run(parse_solver(f"{file}:Mine")).ratio
+
+    source = """
+from solvers.sampling.nearest import Nearest, Floor
+
+class Mine({}):
+    name = "mine"
+"""
+    file.write_text(source.format("Nearest"))
+    assert ratio() == 1
+    file.write_text(source.format("Floor"))
+    assert ratio() > 1
 
 
 def test_scores_are_kept_with_the_run(path):

@@ -4,8 +4,8 @@
 
 Errors are ratios to rounding to nearest, recomputed from the rounded weights; the
 second pair of columns is after a steepest one-flip descent, its seconds included.
-``NAME[…]@SECONDS`` gives a solver so many seconds for all rows together. One thread;
-kernels are compiled before.
+``NAME[…]@SECONDS`` gives a solver so many seconds for all rows together. Solvers run
+without a polish of their own; kernels are compiled before.
 """
 
 from __future__ import annotations

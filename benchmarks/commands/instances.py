@@ -19,6 +19,7 @@ import hashlib
 import re
 import statistics
 from collections.abc import Sequence
+from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +27,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.log import RunLog, open_log
+from benchmarks.harness.log import RunLog, open_log, solver_key
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
@@ -70,6 +71,9 @@ def collect(
         What cannot be read; no instance at all.
     """
     values = {} if best_known is None else _best_known(best_known)
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"there is no file or folder {path}")
     files = [
         file for path in paths for file in (_files(path) if path.is_dir() else [path])
     ]
@@ -127,11 +131,11 @@ def race(
         able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
         if not able:
             raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
-        content = hashlib.sha256(qubo.H.tobytes() + qubo.linear.tobytes()).hexdigest()
+        content = _digest(qubo, known)
         several = [
             {"solver": label(solver)}
             | log.run(
-                f"{name} {content[:16]} {label(solver)}",
+                f"{name} {content} {solver_key(solver)}",
                 partial(_measure, solver, qubo, seed, budget),
             )
             for solver in able
@@ -145,6 +149,18 @@ def race(
                 | {"best_known": best, "gap": gap, "reached": gap <= REACHED}
             )
     return records
+
+
+def _digest(qubo: QuboBatch, target: float | None) -> str:
+    """A hash of everything that decides a run's answer, the solver apart."""
+    sha = hashlib.sha256(repr(target).encode())
+    for field in fields(qubo):
+        values = getattr(qubo, field.name)
+        sha.update(f" {field.name} ".encode())
+        if values is not None:
+            sha.update(f"{values.dtype.str} {values.shape} ".encode())
+            sha.update(values.tobytes())
+    return sha.hexdigest()[:16]
 
 
 def _measure(

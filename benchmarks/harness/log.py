@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.environment import environment
+from solvers import Solver, label
 from solvers.errors import InputError
+from solvers.registry import source_digest
+
+# Raised when what a log holds gets another meaning: older files are refused.
+FORMAT = 2
 
 
 def digest(path: Path) -> str:
@@ -25,6 +31,12 @@ def digest(path: Path) -> str:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def solver_key(solver: Solver) -> str:
+    """A solver's label and, if its class is read from a file, a digest of that file."""
+    source = source_digest(solver)
+    return label(solver) if source is None else f"{label(solver)} {source}"
 
 
 def open_log(
@@ -49,7 +61,7 @@ def open_log(
     threads = vars(options).get("threads", 1)
     return RunLog(
         options.log,
-        {"command": command, **shared, **settings},
+        {"format": FORMAT, "command": command, **shared, **settings},
         {"environment": environment(threads), **(about or {})},
     )
 
@@ -65,7 +77,8 @@ class RunLog:
         What all runs of the file share. Runs under other settings cannot be compared,
         so a file that was begun with others is refused.
     about
-        What else the first line should say, such as the environment.
+        What else the first line should say, such as the environment. A file begun in
+        another one (commit, packages, processor) is taken up with a warning.
 
     Raises
     ------
@@ -85,12 +98,20 @@ class RunLog:
         if not path.exists():
             self._append({"settings": settings, **about})
             return
-        begun = self._read(path)
+        first = self._read(path)
+        begun = first["settings"]
         for name in settings.keys() | begun.keys():
             if settings.get(name) != begun.get(name):
                 raise InputError(
                     f"{path} was begun with {name} = {begun.get(name)!r}, not "
                     f"{settings.get(name)!r}; name another file"
+                )
+        before, now = first.get("environment", {}), about.get("environment", {})
+        for what in ("commit", "packages", "processor"):
+            if before.get(what) != now.get(what):
+                warnings.warn(
+                    f"{path} was begun with another {what}: its runs may not compare",
+                    stacklevel=3,
                 )
 
     def run(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
@@ -110,13 +131,14 @@ class RunLog:
         try:
             first, *others = (json.loads(line) for line in whole.split(b"\n"))
             self._runs = {one["key"]: one["run"] for one in others}
-            begun: dict[str, Any] = first["settings"]
+            if not isinstance(first["settings"], dict):
+                raise TypeError("settings")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is not a log of runs") from error
         # What follows the last end of a line was cut off while it was written.
         with path.open("r+b") as file:
             file.truncate(len(whole) + len(newline))
-        return begun
+        return dict(first)
 
     def _append(self, line: dict[str, Any]) -> None:
         assert self._path is not None

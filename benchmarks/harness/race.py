@@ -30,8 +30,9 @@ def run_solver(
     budget: Budget,
     data: Sequence[LayerData] | None = None,
 ) -> tuple[States, dict[str, Any]]:
-    """States [R, n] of a solver, and its part of the record: `solve`, then `judge`."""
+    """States [R, n] of a solver, compiled beforehand, and its part of the record."""
     qubos = problem.to_qubos()
+    solver.compile_for(qubos[0])
     solutions = solve(solver, qubos, seed, budget, data)
     return judge(solver, problem, qubos, seed, solutions)
 
@@ -43,12 +44,11 @@ def solve(
     budget: Budget,
     data: Sequence[LayerData] | None = None,
 ) -> list[Solution]:
-    """A solution for each of a problem's batches, with everything compiled before.
+    """A solution for each of a problem's batches; compilation counts.
 
     Several batches are solved one after the other; the seconds are shared. `data` are
     the layers behind them.
     """
-    solver.compile_for(qubos[0])
     solutions: list[Solution] = []
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
         for i, qubo in enumerate(qubos):

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.log import RunLog
+from benchmarks.harness.log import RunLog, solver_key
 from benchmarks.harness.race import States, judge, solve
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, Solution, Solver, label
@@ -92,6 +92,7 @@ class Trials:
     ) -> None:
         self._pose, self._log, self._threads = pose, log, threads
         self._name, self._data = name, data
+        self._compiled: set[str] = set()
 
     def run(
         self,
@@ -103,7 +104,7 @@ class Trials:
         score: Score | None = None,
     ) -> Trial:
         """One run."""
-        key = self._name + label(solver)
+        key = self._name + solver_key(solver)
         key += "" if seconds is None else f"@{seconds!r}"
         key += "" if sweeps is None else f" sweeps {sweeps}"
         budget = Budget(seconds=seconds, sweeps=sweeps, threads=self._threads)
@@ -138,6 +139,9 @@ class Trials:
     def _make(
         self, solver: Solver, seed: int, budget: Budget, score: Score | None
     ) -> dict[str, Any]:
+        if label(solver) not in self._compiled:
+            solver.compile_for(self._qubos[0])
+            self._compiled.add(label(solver))
         data = self._data() if solver.uses_data else None
         solutions = solve(solver, self._qubos, seed, budget, data)
         states, record = judge(solver, self.problem, self._qubos, seed, solutions)

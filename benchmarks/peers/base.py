@@ -73,8 +73,8 @@ class Peer(Solver):
         """Sweeps, steps or reads of one call without a limit of seconds."""
 
     @abstractmethod
-    def sample(self, model: Any, call: Call) -> tuple[States, float]:
-        """The best state [m] of one call of the sampler, and its energy."""
+    def sample(self, model: Any, call: Call) -> States:
+        """The best state [m] that one call of the sampler finds."""
 
     def model(self, qubo: QuboBatch, row: int) -> Any:
         """A row as the package wants it; None where no variable matters."""
@@ -158,7 +158,7 @@ class _Run:
                 target=float(self._targets[r]),
             )
             begun = monitor.clock()
-            state, _ = self._peer.sample(model, call)
+            state = self._peer.sample(model, call)
             self._cost = (monitor.clock() - begun) / effort
             self._longest = max(self._longest, effort)
             spent += effort

@@ -14,16 +14,16 @@ from solvers.qubo import Float, QuboBatch, States
 
 @dataclass(frozen=True, eq=False)
 class DenseModel:
-    """A row, and what the package makes of its energies divided by `unit`."""
+    """A row's energies divided by `unit`, as the package takes them."""
 
-    row: Model
     unit: float
     native: Any
 
-    def best(self, states: Any, energies: Any) -> tuple[States, float]:
-        """The best of states [K, m] by the package's energies [K]; its own energy."""
-        x = np.asarray(states)[np.argmin(energies)].astype(np.uint8)
-        return x, float(self.row.energies(x))
+
+def best_state(states: Any, energies: Any) -> States:
+    """The best of states [K, m] by the package's energies [K]."""
+    best: States = np.asarray(states)[np.argmin(energies)].astype(np.uint8)
+    return best
 
 
 class DensePeer(Peer):
@@ -38,7 +38,7 @@ class DensePeer(Peer):
         unit = float(max(np.abs(model.Q).max(), np.abs(model.c).max()))
         if not unit:
             return None
-        return DenseModel(model, unit, self.native(model.Q / unit, model.c / unit))
+        return DenseModel(unit, self.native(model.Q / unit, model.c / unit))
 
     def native(self, Q: Float, c: Float) -> Any:
         """The package's model of ``x^T Q x + c.x``: here one upper triangle [m, m]."""

@@ -51,7 +51,7 @@ class DwaveTabu(Peer):
         """One read."""
         return 1
 
-    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+    def sample(self, model: Any, call: Call) -> States:
         """Until the sampler's own limit, in whole milliseconds."""
         options: dict[str, Any] = {"timeout": self.milliseconds}
         if math.isfinite(call.seconds):
@@ -90,7 +90,7 @@ class DwaveGreedy(Peer):
         """Descents."""
         return self.num_reads
 
-    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+    def sample(self, model: Any, call: Call) -> States:
         """All reads in one call."""
         sampler = import_module(self.package).SteepestDescentSampler()
         start = dict(zip(model.variables, call.start.tolist(), strict=True))
@@ -132,7 +132,7 @@ class _DwaveAnnealer(Peer):
         """Sweeps."""
         return self.num_sweeps
 
-    def sample(self, model: Any, call: Call) -> tuple[States, float]:
+    def sample(self, model: Any, call: Call) -> States:
         """From random states, at the given temperatures."""
         options: dict[str, Any] = {}
         if self.beta_min:
@@ -181,9 +181,8 @@ class DwaveRotor(_DwaveAnnealer):
     sampler: ClassVar[str] = "RotorModelAnnealingSampler"
 
 
-def _best(model: Any, found: Any) -> tuple[States, float]:
-    """The best sample in the model's order; its energy, which samplers may misstate."""
+def _best(model: Any, found: Any) -> States:
+    """The best sample, in the model's order of variables."""
     best = found.record.sample[found.record.energy.argmin()]
     state = dict(zip(found.variables, best.tolist(), strict=True))
-    x = np.array([state[v] for v in model.variables], np.uint8)
-    return x, float(model.energy((x, model.variables)))
+    return np.array([state[v] for v in model.variables], np.uint8)

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.peers.base import Call
-from benchmarks.peers.dense import DenseModel, DensePeer
+from benchmarks.peers.dense import DenseModel, DensePeer, best_state
 from solvers.qubo import Float, States
 
 
@@ -48,15 +48,13 @@ class _OpenJij(DensePeer):
         make = import_module(self.package).BinaryQuadraticModel.from_numpy_matrix
         return make(super().native(Q, c), list(range(len(c))), 0.0, "BINARY")
 
-    def reads(
-        self, model: DenseModel, call: Call, **options: float
-    ) -> tuple[States, float]:
+    def reads(self, model: DenseModel, call: Call, **options: float) -> States:
         """The best of the reads, each with a seed of its own.
 
         All reads of one call of OpenJij's are the same read where a seed is given.
         """
         sampler = getattr(import_module(self.package), self.sampler)()
-        found = []
+        states, energies = [], []
         seeds = np.random.default_rng(call.seed).integers(2**31, size=self.num_reads)
         for seed in seeds:
             with _own_numpy_state():
@@ -68,8 +66,9 @@ class _OpenJij(DensePeer):
                     **options,
                 )
             order = np.argsort(read.variables)
-            found.append(model.best(read.record.sample[:, order], read.record.energy))
-        return min(found, key=lambda read: read[1])
+            states.append(read.record.sample[:, order])
+            energies.append(read.record.energy)
+        return best_state(np.concatenate(states), np.concatenate(energies))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,7 @@ class OpenJijSa(_OpenJij):
         super().__post_init__()
         self.require_range(self.beta_min, self.beta_max)
 
-    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+    def sample(self, model: DenseModel, call: Call) -> States:
         """From random states, at the given temperatures."""
         betas = {}
         if self.beta_min:
@@ -130,7 +129,7 @@ class OpenJijSqa(_OpenJij):
         self.require(0 < self.gamma < math.inf, "gamma must be positive")
         self.require_positive("trotter")
 
-    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+    def sample(self, model: DenseModel, call: Call) -> States:
         """From random states, at one temperature and a falling field."""
         field = {"beta": self.beta, "gamma": self.gamma, "trotter": self.trotter}
         return self.reads(model, call, **field)

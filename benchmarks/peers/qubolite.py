@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.peers.base import Call
-from benchmarks.peers.dense import DenseModel, DensePeer
+from benchmarks.peers.dense import DenseModel, DensePeer, best_state
 from solvers.qubo import Float, States
 
 
@@ -52,7 +52,7 @@ class QuboliteSa(_Qubolite):
         """Steps."""
         return self.steps
 
-    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+    def sample(self, model: DenseModel, call: Call) -> States:
         """From random states, at temperatures of the package's choice."""
         solving = import_module(f"{self.package}.solving")
         # It prints the temperature.
@@ -63,7 +63,7 @@ class QuboliteSa(_Qubolite):
                 n_parallel=self.n_parallel,
                 random_state=call.seed,
             )
-        return model.best(*found)
+        return best_state(*found)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -90,7 +90,7 @@ class QuboliteDescent(_Qubolite):
         """Descents."""
         return self.num_reads
 
-    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+    def sample(self, model: DenseModel, call: Call) -> States:
         """One descent after the other."""
         solving = import_module(f"{self.package}.solving")
         generator = np.random.default_rng(call.seed)
@@ -98,4 +98,4 @@ class QuboliteDescent(_Qubolite):
         for _ in range(call.effort - 1):
             found.append(solving.local2_descent(model.native, random_state=generator))
         states, energies = zip(*found, strict=True)
-        return model.best(states, energies)
+        return best_state(states, energies)

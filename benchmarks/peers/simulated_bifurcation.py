@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from benchmarks.peers.base import Call
-from benchmarks.peers.dense import DenseModel, DensePeer
+from benchmarks.peers.dense import DenseModel, DensePeer, best_state
 from solvers.qubo import Float, States
 
 
@@ -67,7 +67,7 @@ class SimulatedBifurcation(DensePeer):
         parts = (torch.from_numpy(np.array(part, np.float32)) for part in (Q, c))
         return import_module(self.package).build_model(*parts)
 
-    def sample(self, model: DenseModel, call: Call) -> tuple[States, float]:
+    def sample(self, model: DenseModel, call: Call) -> States:
         """From random positions."""
         import torch
 
@@ -83,7 +83,7 @@ class SimulatedBifurcation(DensePeer):
                 verbose=False,
                 timeout=call.seconds if math.isfinite(call.seconds) else None,
             )
-        return model.best(x[None].numpy(), energy[None].numpy())
+        return best_state(x[None].numpy(), energy[None].numpy())
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Kernels and solvers at fixed seeds and sweeps, against a stored baseline.
 
-The package says what is measured, and what is wrong.
+Wrong is an energy or a count that differs from the stored one, or a time that is so
+many times as long, in units of a calibration measured beside it.
 """
 
 from __future__ import annotations

@@ -54,8 +54,10 @@ def run(options: argparse.Namespace) -> int:
     # `neal` wraps another package, and has nothing to compile.
     names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
     texts = [label(solver) for solver in parse_solvers(names)]
-    if options.problem is not None:
-        RoundingProblem.load(options.problem)
+    qubo = _qubo(options.problem)
+    for solver in parse_solvers(names):
+        reason = solver.supports(qubo)
+        solver.require(reason is None, str(reason))
     found = {}
     for text in tqdm(texts, desc="solvers", disable=None):
         with tempfile.TemporaryDirectory() as cache:
@@ -116,7 +118,7 @@ def child(task: str) -> None:
     print(json.dumps(seconds))
 
 
-def _qubo(problem: str | None) -> QuboBatch:
+def _qubo(problem: Path | str | None) -> QuboBatch:
     if problem is not None:
         return RoundingProblem.load(Path(problem)).to_qubos()[0]
     return synthetic(VARIABLES, ROWS)

@@ -56,6 +56,7 @@ from solvers.kernels.vectors import LANES
 from solvers.lattice.lanes import BLOCK, Lanes
 from solvers.lattice.moves import KINDS, Vectors, short_vectors
 from solvers.lattice.search import COLD, MOST_MOVES, MOVES_EACH
+from solvers.lattice.solver import Lattice
 from solvers.threads import one_blas_thread
 
 SIZES = "147,576,1152,2304,4608"
@@ -145,6 +146,7 @@ class Measured:
         cls, name: str, qubo: QuboBatch, moves: str, repeats: int, block: float
     ) -> Measured:
         """Build the library, walk, and time the kernels."""
+        Lattice(moves=moves, elites=1).compile_for(qubo)
         begun = time.perf_counter()
         most = min(MOVES_EACH * qubo.n, MOST_MOVES)
         library = short_vectors(qubo.H, moves, most)

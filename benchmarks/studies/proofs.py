@@ -157,8 +157,7 @@ def _prove(
     (qubo,) = first_inputs(problem, n).to_qubos()
     # Time alone ends a proof here.
     one_row, solver = qubo.take([row]), Exact(million_nodes=10**6)
-    # Compiles.
-    solver.solve(one_row, budget=Budget(sweeps=1, seconds=seconds))
+    solver.compile_for(one_row)
     found = solver.solve(one_row, budget=Budget(seconds=seconds))
     return {
         "energy": float(found.energies[0]),

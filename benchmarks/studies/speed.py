@@ -25,7 +25,7 @@ from benchmarks.harness.subject import from_layer
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
-from solvers import Budget, QuboBatch
+from solvers import QuboBatch
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.sampling.neal import dwave_sampler
 
@@ -62,7 +62,7 @@ def annealing(qubo: QuboBatch, repeats: int) -> None:
     ours = SimulatedAnnealing(
         num_sweeps=SWEEPS, beta_min=low, beta_max=high, polish="none"
     )
-    ours.solve(qubo.take(slice(0, 1)), budget=Budget(sweeps=1))
+    ours.compile_for(qubo)
     sampler = dwave_sampler()
     begun = time.perf_counter()
     models = [qubo.to_bqm(r) for r in range(qubo.rows)]

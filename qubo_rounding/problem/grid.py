@@ -48,6 +48,13 @@ class Encoding:
             raise InputError("encoding scale must be positive and finite everywhere")
         if not (self.lo < self.hi).all():
             raise InputError("encoding needs lo < hi everywhere")
+        with np.errstate(over="ignore"):
+            ends = self.scale * self.lo, self.scale * self.hi
+        if not np.isfinite(ends).all():
+            raise InputError(
+                "the ends of the grid leave the range of float64: the weights are too "
+                "large; divide them by a constant"
+            )
 
     def nearest(self, weight: Array) -> Array:
         """Round each weight to its nearest grid value, ties to the even integer."""

@@ -116,12 +116,15 @@ def test_every_encoding_is_valid(rule: Any, data: st.DataObject) -> None:
         group_size=3 if granularity == "group" else None,
         scale=rule,
     )
+    refused = ""
     try:
         encoding = grid.fit(weight, spd(n, seed=0))
     except InputError as error:
+        refused = str(error)
+    if refused:
         # The lowest point of a grid of two bits is at twice the largest weight.
         assert magnitude == 1.5e308
-        assert "ends of the grid leave the range" in str(error)
+        assert "ends of the grid leave the range" in refused
         return
     assert encoding.scale.shape == (rows, n if granularity == "group" else 1)
     assert (encoding.scale > 0).all()

@@ -1,4 +1,4 @@
-"""One command for all: ``python -m benchmarks COMMAND``."""
+"""The one command, ``python -m benchmarks COMMAND``."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from types import ModuleType
 from benchmarks.harness.command import execute, exit_code
 from solvers.errors import InputError, UnknownNameError
 
-# A command is a module that offers `declare` and `run`. Users ask for these …
+# A command is a module with functions `declare` and `run`. These are for users …
 COMMANDS = {
     "run": "benchmarks.run",
     "layers": "benchmarks.commands.layers",
@@ -22,7 +22,7 @@ COMMANDS = {
     "instances": "benchmarks.commands.instances",
     "warm": "benchmarks.commands.warm",
 }
-# … and these show what the project claims.
+# … and these measure what the project claims.
 STUDIES = {
     "paper": "benchmarks.studies.paper",
     "proofs": "benchmarks.studies.proofs",
@@ -36,7 +36,7 @@ PROGRAM = "python -m benchmarks"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command that the first argument names; the exit code."""
+    """Run the command that the first argument names; return the exit code."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
     if name in ("-h", "--help"):
         print(listing())
@@ -52,7 +52,7 @@ def command(name: str) -> ModuleType:
     InputError
         An option in its place.
     UnknownNameError
-        With the nearest names.
+        There is no such command; the message offers the nearest names.
     """
     modules = {**COMMANDS, **STUDIES}
     if name.startswith("-"):
@@ -63,7 +63,7 @@ def command(name: str) -> ModuleType:
 
 
 def listing() -> str:
-    """A line for each command."""
+    """The usage, and a line for each command."""
     width = max(map(len, [*COMMANDS, *STUDIES]))
     parts = [f"usage: {PROGRAM} COMMAND [--help | options]"]
     for title, modules in (("commands", COMMANDS), ("studies", STUDIES)):

@@ -1,6 +1,6 @@
 """Every option of every command, declared once: its meaning, its form, its check.
 
-A command picks by name, and may say what is required or the default:
+A command takes options by name, and may change what is required or the default:
 
     options.add(parser, "problem", required=True)
     options.add(parser, "rows", "saturated", "threads", "log")
@@ -27,7 +27,7 @@ from benchmarks.harness.readers import (
 )
 from qubo_rounding.problem.problem import OBJECTIVES
 
-# Variables of the smallest problem that walks are timed on.
+# Number of variables of the smallest problem that walks are timed on.
 SMALLEST = 16
 
 
@@ -38,16 +38,19 @@ class Option:
     Attributes
     ----------
     help
-        What it says, without the default.
+        The text of the help, without the default.
     kind
-        From text to a value, with argparse's message where that fails; `bool`: a flag
+        Converts the text to a value; argparse reports a failure. `bool` declares a flag
         that takes no value.
     read
-        From that value to the one that commands see, checked.
+        Checks that value, and converts it to the one that commands see.
     flag
-        Where it is not ``--`` and the option's name; without dashes it is positional.
+        The flag, if it is not ``--`` and the option's name; without dashes the option
+        is positional.
+    metavar, choices, nargs, default, required
+        As in argparse.
     note
-        What help says of the default where that is not the value itself.
+        What the help says about the default, if that is not the value itself.
     """
 
     help: str
@@ -63,7 +66,7 @@ class Option:
 
 
 OPTIONS = {
-    # What is rounded, or solved.
+    # The problem to round or to solve.
     "layer": Option("such as resnet18.conv1", metavar="MODEL.LAYER"),
     "model": Option("such as resnet18", metavar="MODEL"),
     "layers": Option(
@@ -92,7 +95,7 @@ OPTIONS = {
     ),
     "rows": Option("the first N", int, at_least(1), metavar="N", note="all"),
     "largest": Option("variables at most", int, at_least(1), metavar="N"),
-    # The grid.
+    # The grid that weights are rounded to.
     "bits": Option("2 to 8", int, metavar="N", note="4"),
     "grid": Option(
         "RULE: weight-mse (default), output-mse, minmax, percentile or "
@@ -107,7 +110,7 @@ OPTIONS = {
         choices=("fixed", "free"),
         note="fixed, or the file's",
     ),
-    # How.
+    # How it is solved and measured.
     "solver": Option(
         "with options: cem[samples=500],mine.py:MySolver[option=2]",
         metavar="NAME[,NAME…]",
@@ -150,7 +153,7 @@ OPTIONS = {
         "how many times as long a case may take", float, at_least(1), metavar="TIMES"
     ),
     "stored": Option("another baseline", Path, flag="--baseline", metavar="FILE.json"),
-    # What comes out.
+    # Output.
     "json": Option("write the record", Path, writable, metavar="FILE"),
     "save": Option("write the weights", Path, writable_arrays, metavar="FILE.npz"),
     "save-problem": Option(
@@ -167,7 +170,7 @@ OPTIONS = {
 
 
 class _Read(argparse.Action):
-    """Store what the option's reader makes of the value."""
+    """Stores the value that the option's reader returns."""
 
     def __init__(self, *arguments: Any, read: Reader, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -188,26 +191,29 @@ def add(
     *names: str,
     **changes: Any,
 ) -> None:
-    """Add options to a parser, with other attributes of `Option` where these differ."""
+    """Add the options with these names to a parser.
+
+    `changes` are attributes of `Option` that replace the declared ones.
+    """
     for name in names:
         option = replace(OPTIONS[name], **changes)
         flag = option.flag or f"--{name}"
         note = option.default if option.note is None else option.note
         if "default" in changes and "note" not in changes:
             note = option.default
-        given: dict[str, Any] = {
+        settings: dict[str, Any] = {
             "help": option.help if note is None else f"{option.help} ({note})"
         }
         if option.kind is bool:
-            parser.add_argument(flag, action="store_true", **given)
+            parser.add_argument(flag, action="store_true", **settings)
             continue
-        given |= {"type": option.kind, "metavar": option.metavar}
-        given |= {"choices": option.choices, "nargs": option.nargs}
-        given["default"] = option.default
+        settings |= {"type": option.kind, "metavar": option.metavar}
+        settings |= {"choices": option.choices, "nargs": option.nargs}
+        settings["default"] = option.default
         if option.read is not None:
-            given |= {"action": _Read, "read": option.read}
+            settings |= {"action": _Read, "read": option.read}
             if option.default is not None:
-                given["default"] = option.read(flag, option.default)
+                settings["default"] = option.read(flag, option.default)
         if flag.startswith("-"):
-            given["required"] = option.required
-        parser.add_argument(flag, **given)
+            settings["required"] = option.required
+        parser.add_argument(flag, **settings)

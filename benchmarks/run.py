@@ -2,8 +2,8 @@
 
     python -m benchmarks.run --layer resnet18.conv1 --solver cem,sa
 
-Exit code 0: done; 1: a solver's answer did not bear out its claim; 2: input that cannot
-be used, said in one line; 130: interrupted (what was finished is kept).
+Exit code 0: done; 1: a solver's answer does not bear out its claim; 2: unusable input,
+reported in one line; 130: interrupted (finished results are kept).
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from solvers.registry import parse_solver
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     what = parser.add_argument_group("what is rounded")
     add(what, "layer")
     add(what, "problem", help="a saved problem instead (.npz)", metavar="FILE")
@@ -46,17 +46,18 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """List names, or round the layer; the exit code."""
+    """List names, or round the layer; return the exit code."""
     return _list(options) if options.list else _run(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line of ``benchmarks.run``; the exit code."""
+    """Run the command line of ``benchmarks.run``; return the exit code."""
     command = sys.modules[__name__]
     return execute(command, "python -m benchmarks.run", arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
+    """Round the layer with every solver, print and write the record."""
     solvers = _solvers(options.solver)
     budget = Budget(seconds=options.seconds, threads=options.threads)
     chosen = _subject(options)
@@ -78,20 +79,22 @@ def _run(options: argparse.Namespace) -> int:
         if any(solver.uses_data for solver in solvers):
             data = chosen.layer_data()
         for solver in solvers:
-            found, result = run_solver(
+            rounding, result = run_solver(
                 solver, chosen.problem, options.seed, budget, data
             )
-            result["local_mse"] = chosen.local_mse(found)
+            result["local_mse"] = chosen.local_mse(rounding)
             nearest = (record["results"] or [result])[0]["local_mse"]
             result["ratio_to_nearest"] = (
                 result["local_mse"] / nearest if nearest else float(nearest == 0)
             )
             if chosen.accuracy is not None:
                 result |= chosen.accuracy.score(
-                    chosen.problem.weight, chosen.problem.decode(found), label(solver)
+                    chosen.problem.weight,
+                    chosen.problem.decode(rounding),
+                    label(solver),
                 )
             record["results"].append(result)
-            states[_unused(solver.name, states)] = found
+            states[_unused(solver.name, states)] = rounding
     except KeyboardInterrupt:
         interrupted = True
     if not record["results"]:
@@ -109,18 +112,25 @@ def _run(options: argparse.Namespace) -> int:
 
 
 def _solvers(text: str) -> list[Solver]:
-    """The solvers asked for, after nearest, with which all are compared."""
+    """`nearest`, with which all solvers are compared, then the solvers asked for."""
     nearest = parse_solver("nearest")
     return [nearest, *(s for s in parse_solvers(text) if s != nearest)]
 
 
 def _subject(options: argparse.Namespace) -> subject.Subject:
+    """The layer or the saved problem that the options name."""
     if (options.layer is None) == (options.problem is None):
         raise InputError("give one of --layer MODEL.LAYER and --problem FILE")
     if options.problem is not None:
         for name in (
-            *("bits", "grid", "granularity", "images", "weights"),
-            *("calibration", "evaluation", "objective"),
+            "bits",
+            "grid",
+            "granularity",
+            "images",
+            "weights",
+            "calibration",
+            "evaluation",
+            "objective",
         ):
             if getattr(options, name) is not None:
                 raise InputError(f"--{name} does not go with --problem, which has it")
@@ -139,12 +149,13 @@ def _subject(options: argparse.Namespace) -> subject.Subject:
 
 
 def _unused(name: str, taken: dict[str, Any]) -> str:
-    """`name`, or with a number where a solver is run twice."""
+    """`name`, with a number if it is taken: a solver may be run several times."""
     count = sum(key == name or key.startswith(f"{name}_") for key in taken)
     return f"{name}_{count + 1}" if count else name
 
 
 def _list(options: argparse.Namespace) -> int:
+    """Print the names that ``--list`` asks for."""
     if options.list == "solvers":
         names = available()
     elif options.list == "models":

@@ -2,18 +2,19 @@
 
     python -m benchmarks anytime --problem FILE.npz --target dwave-tabu@6.5
 
-First the ratios to rounding to nearest that every solver reaches in the given seconds
-for all rows together, recomputed from the rounded weights. With ``--target`` also the
-seconds until the rows' summed error is at the target. A solver may plan with the
-seconds that it is given, or take row after row, so they grow, by about √2 a run, until
-a run reaches the target; what counts is when this run does so. That is at most √2 times
-too long for a solver whose trace falls only at its end, and exact for one whose
-trace does not depend on the seconds. Seeds that miss it in the longest run count as
-longer than that; they are never left out.
+The first table has the ratios to rounding to nearest that every solver reaches in the
+given seconds for all rows together, recomputed from the rounded weights. With
+``--target``, a second table has the seconds until the rows' summed error is at the
+target. Since a solver may plan with the seconds that it is given, or take row after
+row, the seconds grow from run to run, by a factor of about √2, until a run reaches the
+target; the time at which this run reaches it is the result. It is at most √2 times too
+long for a solver whose trace falls only at its end, and exact for one whose trace does
+not depend on the seconds. Seeds that miss the target in the longest run count as longer
+than that run; they are never left out.
 
-Everything a solver does with the problem counts, in both tables; ``building`` says how
+Both tables count everything that a solver does with the problem; ``building`` says how
 much of it went into other packages' models or libraries of moves. Kernels are compiled
-before.
+before the clock starts.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ from solvers import InputError, Solver, label
 from solvers.qubo import Float
 from solvers.registry import available, parse_solver, solver_class, split_solvers
 
-# Of the solvers built in; all peers come after them.
+# Built-in solvers that are compared by default; all peers come after them.
 SOLVERS = (
     "auto",
     "lattice",
@@ -51,7 +52,7 @@ SOLVERS = (
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "problem", required=True)
     add(parser, "solver", metavar="NAME[…],…", note="all")
     add(parser, "budgets", default="0.05,0.5,5")
@@ -62,7 +63,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the ratios, and with a target the seconds to it; the exit code."""
+    """Print the ratios, and with a target the seconds to it; return the exit code."""
     seconds: list[float] = options.seconds
     target = None if options.target is None else read_target(options.target)
     if isinstance(target, tuple):
@@ -73,7 +74,11 @@ def run(options: argparse.Namespace) -> int:
     if target is not None and baseline not in solvers:
         solvers.append(baseline)
     log = open_log(
-        *("anytime", options, "rows", "saturated", "threads"),
+        "anytime",
+        options,
+        "rows",
+        "saturated",
+        "threads",
         content=digest(options.problem),
     )
     trials, seeds = Trials(lambda: problem, log, threads=options.threads), options.seeds
@@ -100,7 +105,7 @@ def run(options: argparse.Namespace) -> int:
 def chosen(
     texts: str | None, problem: RoundingProblem
 ) -> tuple[list[Solver], list[str]]:
-    """The solvers asked for, or all whose packages are there and why others are not."""
+    """The solvers asked for, or all that can be used, and why others cannot."""
     if texts is not None:
         entries = [read_entry(text) for text in split_solvers(texts)]
         if any(seconds is not None for _, seconds in entries):
@@ -114,7 +119,7 @@ def chosen(
 
 
 def peers(problem: RoundingProblem) -> list[str]:
-    """Other packages' solvers, also at temperatures that suit the problem."""
+    """Texts of other packages' solvers, also at temperatures that suit the problem."""
     texts = []
     for name in available():
         cls = solver_class(name)
@@ -135,12 +140,14 @@ def _ratios(runs: Sequence[Trial]) -> list[float]:
 def table(
     trials: Trials, seeds: int, solvers: Sequence[Solver], seconds: Sequence[float]
 ) -> str:
-    """A line for each solver, a column for each budget."""
+    """A line for each solver, with a column for each budget."""
     lines = [["solver", *(f"{s:g} s" for s in seconds), "building s"]]
     for solver in tqdm(solvers, desc="solvers", disable=None):
-        several = [_runs(trials, seeds, solver, s) for s in seconds]
-        cells = [_cell(runs, s) for runs, s in zip(several, seconds, strict=True)]
-        building = np.median([trial.building for trial in several[-1]])
+        runs_by_budget = [_runs(trials, seeds, solver, s) for s in seconds]
+        cells = [
+            _cell(runs, s) for runs, s in zip(runs_by_budget, seconds, strict=True)
+        ]
+        building = np.median([trial.building for trial in runs_by_budget[-1]])
         lines.append([label(solver), *cells, f"{building:.3f}"])
     return columns(lines)
 
@@ -178,19 +185,20 @@ def target_table(
     times = {s: times_to(s) for s in tqdm(solvers, desc="targets", disable=None)}
     heading = ["solver", "reached", "s", "95 % interval", "speed-up"]
     lines = [[*heading, "s without building", "speed-up"]]
-    whole, search = np.median(times[baseline], axis=0)
-    for solver, both in times.items():
-        low, high = interval(both[:, 0])
-        middle, rest = np.median(both, axis=0)
+    # Columns of the times: with building the models or the library, and without.
+    baseline_whole, baseline_search = np.median(times[baseline], axis=0)
+    for solver, solver_times in times.items():
+        low, high = interval(solver_times[:, 0])
+        whole, search = np.median(solver_times, axis=0)
         lines.append(
             [
                 label(solver),
-                f"{np.isfinite(both[:, 0]).sum()}/{seeds}",
-                _seconds(middle, limit),
+                f"{np.isfinite(solver_times[:, 0]).sum()}/{seeds}",
+                _seconds(whole, limit),
                 f"[{_seconds(low, limit)}, {_seconds(high, limit)}]",
-                _quotient(whole, middle, limit),
-                _seconds(rest, limit),
-                _quotient(search, rest, limit),
+                _quotient(baseline_whole, whole, limit),
+                _seconds(search, limit),
+                _quotient(baseline_search, search, limit),
             ]
         )
     return columns(lines)
@@ -201,7 +209,7 @@ def _seconds(value: float, limit: float) -> str:
 
 
 def _quotient(baseline: float, own: float, limit: float) -> str:
-    """How many times faster; a bound where one of the two was cut off."""
+    """How many times as fast as the baseline; a bound if one of the two was cut off."""
     cut = [not math.isfinite(time) for time in (baseline, own)]
     if all(cut) or not own:
         return "-"

@@ -3,8 +3,8 @@
     python -m benchmarks compare --problem FILE.npz
 
 Errors are ratios to rounding to nearest, recomputed from the rounded weights; the
-second pair of columns is after a steepest one-flip descent, its seconds included.
-``NAME[…]@SECONDS`` gives a solver so many seconds for all rows together. Solvers run
+second pair of columns is after a steepest one-flip descent, whose seconds are included.
+``NAME[…]@SECONDS`` limits a solver to so many seconds for all rows together. Solvers run
 without a polish of their own; kernels are compiled before.
 """
 
@@ -32,43 +32,69 @@ from solvers.polish import descend
 from solvers.registry import parse_solver, split_solvers
 
 METHODS = (
-    *("nearest", "stochastic[pick=layer]", "stochastic"),
-    *("descent[moves=cyclic]", "descent[moves=pair-flip]"),
-    *("hopfield", "hopfield[form=sigmoid+reg]", "adaround[rate=1e-3]"),
-    *("adaround[rate=1e-2]", "signround"),
-    *("neal[num_sweeps=1000]", "neal[num_sweeps=10000]"),
-    *("sa", "sa[num_sweeps=10000]", "cem", "cem[samples=1000,elite=0.02]"),
-    *("babai[order=natural]", "babai[order=activation]", "babai[order=min-pivot]"),
-    *("klein", "kbest[paths=16]", "kbest[paths=128]"),
-    *("dwave-tabu@0.4", "dwave-tabu@1.4", "dwave-tabu@6.5", "dwave-tabu@32"),
-    *("tabu@0.4", "tabu@2", "tabu@6.5", "qbsolv", "qbsolv[initial=random]"),
-    *("gptq", "ste"),
+    "nearest",
+    "stochastic[pick=layer]",
+    "stochastic",
+    "descent[moves=cyclic]",
+    "descent[moves=pair-flip]",
+    "hopfield",
+    "hopfield[form=sigmoid+reg]",
+    "adaround[rate=1e-3]",
+    "adaround[rate=1e-2]",
+    "signround",
+    "neal[num_sweeps=1000]",
+    "neal[num_sweeps=10000]",
+    "sa",
+    "sa[num_sweeps=10000]",
+    "cem",
+    "cem[samples=1000,elite=0.02]",
+    "babai[order=natural]",
+    "babai[order=activation]",
+    "babai[order=min-pivot]",
+    "klein",
+    "kbest[paths=16]",
+    "kbest[paths=128]",
+    "dwave-tabu@0.4",
+    "dwave-tabu@1.4",
+    "dwave-tabu@6.5",
+    "dwave-tabu@32",
+    "tabu@0.4",
+    "tabu@2",
+    "tabu@6.5",
+    "qbsolv",
+    "qbsolv[initial=random]",
+    "gptq",
+    "ste",
 )
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "problem", required=True)
     add(parser, "solver", metavar="NAME[…][@SECONDS],…", note="all methods")
     add(parser, "rows", "saturated", "seed", "threads", "log")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each method; the exit code."""
+    """Print a line for each method; return the exit code."""
     problem = load_problem(options.problem, options.saturated, options.rows)
     texts = split_solvers(options.solver) if options.solver else methods(problem)
     entries = [read_entry(text) for text in texts]
     print(headline(options.problem, problem))
     log = open_log(
-        *("compare", options, "rows", "saturated", "threads"),
+        "compare",
+        options,
+        "rows",
+        "saturated",
+        "threads",
         content=digest(options.problem),
     )
     trials = Trials(lambda: problem, log, threads=options.threads)
-    found = [
+    results = [
         (measure(trials, solver, options.seed, seconds, options.threads), seconds)
         for solver, seconds in tqdm(entries, desc="methods", disable=None)
     ]
-    print(table(found))
+    print(table(results))
     return 0
 
 
@@ -82,7 +108,7 @@ def methods(problem: RoundingProblem) -> list[str]:
 def measure(
     trials: Trials, solver: Solver, seed: int, seconds: float | None, threads: int = 1
 ) -> Trial:
-    """One solver without its polish, and with a one-flip descent after it."""
+    """A trial of a solver without its polish, scored also after a one-flip descent."""
 
     def polished(states: States) -> dict[str, Any]:
         return {} if solver.out_of_set else polish(trials.problem, states, threads)
@@ -110,10 +136,10 @@ def polish(problem: RoundingProblem, states: States, threads: int) -> dict[str, 
     }
 
 
-def table(found: Sequence[tuple[Trial, float | None]]) -> str:
-    """A line for each method and the seconds that it was given."""
+def table(results: Sequence[tuple[Trial, float | None]]) -> str:
+    """A line for each trial; `results` are trials with their limits in seconds."""
     lines = [["method", "ratio", "s", "+ one-flip", "s", "status"]]
-    for trial, seconds in found:
+    for trial, seconds in results:
         polished = ["out of the set", ""]
         if trial.scores:
             whole = trial.seconds + trial.scores["polish_seconds"]
@@ -131,7 +157,7 @@ def table(found: Sequence[tuple[Trial, float | None]]) -> str:
 
 
 def _remark(notes: Sequence[dict[str, Any]]) -> str:
-    """What a relaxation left undecided when it was rounded, or exact search proved."""
+    """A remark for the table: rows proved, or the share left undecided when rounded."""
     soft = [note["soft_fraction"] for note in notes if "soft_fraction" in note]
     proved = [row for note in notes for row in note.get("proved", ())]
     if proved:

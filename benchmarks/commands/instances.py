@@ -3,12 +3,12 @@
     python -m benchmarks instances folder/ --best-known folder/best_known.csv
 
 Every solver gets every instance for the same seconds, on one thread, and stops when it
-reaches the best known value; kernels are compiled before. The
-table has a line for each class of instances and solver: how many of the best known
-values were reached, the gaps to them in percent (the largest and the mean), and the
-median seconds to the solver's own best, a miss counting as the whole budget. What has
-a limit of its own (sweeps, samples) often ends long before the seconds do. Solvers of
-other packages build their models within the seconds.
+reaches the best known value; kernels are compiled before. The table has a line for each
+class of instances and solver: how many of the best known values were reached, the gaps
+to them in percent (mean and worst), and the median seconds to the solver's own best
+value, where a miss counts as the whole budget. Solvers with limits of their own
+(sweeps, samples) often end long before the seconds do. Solvers of other packages build
+their models within the seconds.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from solvers.io.files import SUFFIXES
 from solvers.testing import reference_energies
 
 SOLVERS = "descent,babai,kbest,klein,cem,hopfield,sa,qbsolv,tabu,exact,neal,dwave-tabu"
-# A value is reached when it is missed by no more than this, relatively.
+# A value is reached if it is missed by no more than this, relatively.
 REACHED = 1e-9
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "files", "best-known")
     add(parser, "solver", default=SOLVERS)
     add(parser, "seconds", default=1.0, help="per instance")
@@ -49,7 +49,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each class and solver; the exit code."""
+    """Print a line for each class and solver; return the exit code."""
     instances = collect(options.files, options.best_known, options.largest)
     solvers = parse_solvers(options.solver)
     log = open_log("instances", options, "seconds", "seed", "best_known")
@@ -57,18 +57,20 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
+# Name, problem to minimise, and best known minimum.
 Instance = tuple[str, QuboBatch, float | None]
 
 
 def collect(
     paths: Sequence[Path], best_known: Path | None, largest: int | None = None
 ) -> list[Instance]:
-    """Name, minimisation and best known minimum of every instance.
+    """All instances in files and folders, of at most `largest` variables.
 
     Raises
     ------
     InputError
-        What cannot be read; no instance at all.
+        A file cannot be read or holds several rows, two instances have the same name,
+        or there is no instance.
     """
     values = {} if best_known is None else _best_known(best_known)
     for path in paths:
@@ -77,19 +79,19 @@ def collect(
     files = [
         file for path in paths for file in (_files(path) if path.is_dir() else [path])
     ]
-    found: list[Instance] = []
+    instances: list[Instance] = []
     for file in files:
         name, value, maximise = values.get(file.name, (file.stem, None, None))
         qubo = read(file, maximise=maximise)
         if qubo.rows != 1:
             raise InputError(f"{file} holds {qubo.rows} rows; an instance is one")
-        if any(name == other for other, _, _ in found):
+        if any(name == other for other, _, _ in instances):
             raise InputError(f"two instances are called {name}: {file} is the second")
         if largest is None or qubo.n <= largest:
-            found.append((name, qubo, value))
-    if not found:
+            instances.append((name, qubo, value))
+    if not instances:
         raise InputError(f"no instance in {', '.join(map(str, paths))}")
-    return found
+    return instances
 
 
 def _files(folder: Path) -> list[Path]:
@@ -97,23 +99,23 @@ def _files(folder: Path) -> list[Path]:
 
 
 def _best_known(path: Path) -> dict[str, tuple[str, float, bool]]:
-    """Name, best known minimum and whether the file maximises, by file name."""
+    """By file name: name, best known minimum, and whether the file maximises."""
     try:
         lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"cannot read {path}: {error}") from error
-    found = {}
+    values = {}
     for number, line in enumerate(lines, 2):
         try:
             maximise = bool(line.get("best_known_max"))
             value = float(line["best_known_max" if maximise else "best_known_min"])
             name = line.get("name") or Path(line["file"]).stem
-            found[line["file"]] = (name, -value if maximise else value, maximise)
+            values[line["file"]] = (name, -value if maximise else value, maximise)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
                 f"{path}:{number}: needs file and best_known_max or best_known_min"
             ) from error
-    return found
+    return values
 
 
 def race(
@@ -123,7 +125,7 @@ def race(
     seed: int,
     log: RunLog,
 ) -> list[dict[str, Any]]:
-    """A record of every solver on every instance."""
+    """A record of every run: each solver on each instance that it supports."""
     records = []
     for name, qubo, known in tqdm(instances, desc="instances", disable=None):
         budget = Budget(seconds=seconds, target=known)
@@ -132,7 +134,7 @@ def race(
         if not able:
             raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
         content = _digest(qubo, known)
-        several = [
+        runs = [
             {"solver": label(solver)}
             | log.run(
                 f"{name} {content} {solver_key(solver)}",
@@ -140,8 +142,8 @@ def race(
             )
             for solver in able
         ]
-        best = min(run["energy"] for run in several) if known is None else known
-        for run in several:
+        best = min(run["energy"] for run in runs) if known is None else known
+        for run in runs:
             gap = (run["energy"] - best) / max(abs(best), 1e-300)
             records.append(
                 run
@@ -166,26 +168,27 @@ def _digest(qubo: QuboBatch, target: float | None) -> str:
 def _measure(
     solver: Solver, qubo: QuboBatch, seed: int, budget: Budget
 ) -> dict[str, Any]:
+    """The part of a record that is kept in the log."""
     solver.compile_for(qubo)
-    found = solver.solve(qubo, seed=seed, budget=budget)
-    seconds, best = found.trace
+    solution = solver.solve(qubo, seed=seed, budget=budget)
+    seconds, best = solution.trace
     return {
-        # By the definition, whatever the solver claims.
-        "energy": float(reference_energies(qubo, found.states)[0]),
+        # Computed by the definition, whatever the solver claims.
+        "energy": float(reference_energies(qubo, solution.states)[0]),
         "budget": budget.seconds,
         "seconds_to_best": float(seconds[int(np.argmin(best[:, 0]))]),
-        "seconds": found.seconds,
-        "status": found.status,
+        "seconds": solution.seconds,
+        "status": solution.status,
     }
 
 
 def _class(name: str) -> str:
-    """``gka12d`` is of gka*d, ``bqp50-1`` of bqp50-*."""
+    """The class of an instance: gka*d for ``gka12d``, bqp50-* for ``bqp50-1``."""
     return re.sub(r"(?<=-)\d+$|(?<=_)\d+$|\d+(?=[a-z]?$)", "*", name)
 
 
 def table(runs: Sequence[dict[str, Any]]) -> str:
-    """A line for each class and solver, and a summary of each solver."""
+    """A line for each class and solver, and one for each solver on all instances."""
     heading = ["class", "n", "solver", "reached", "mean gap %", "worst gap %", "s"]
     lines = [heading]
     solvers = list(dict.fromkeys(run["solver"] for run in runs))

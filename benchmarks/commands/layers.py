@@ -4,13 +4,12 @@
 
 Each layer's problem comes from its inputs in the original network, whatever the other
 layers are rounded to. Errors are ratios to rounding to nearest; a solver's seconds are
-those from the problem to the answer, its preparations included. What comes before is
-apart: ``moments`` are the forward passes over the calibration images, ``grid`` is the
-search for the scale. Kernels are compiled before the clock.
+those from the problem to the answer, its preparations included. The work before that
+has columns of its own: ``moments`` are the forward passes over the calibration images,
+``grid`` is the search for the scale. Kernels are compiled before the clock starts.
 
-Exit code 0: done; 1: a solver's answer did not bear out its claim; 2: input that cannot
-be used, said in one line; 130: interrupted (finished layers are shown, and kept with
---log).
+Exit code 0: done; 1: a solver's answer does not bear out its claim; 2: unusable input,
+reported in one line; 130: interrupted (finished layers are shown, and kept with --log).
 """
 
 from __future__ import annotations
@@ -48,12 +47,12 @@ class Layer:
     Attributes
     ----------
     name
-        As in ``network.named_modules()``.
+        The layer's name in ``network.named_modules()``.
     facts
-        ``rows``, ``n``, ``groups``, ``fixed`` (weights without a choice), and the
+        ``rows``, ``n``, ``groups``, ``fixed`` (number of pinned weights), and the
         seconds of ``moments`` and ``grid``.
     trials
-        One for each solver.
+        One trial for each solver.
     """
 
     name: str
@@ -63,14 +62,22 @@ class Layer:
 
 @dataclass(frozen=True, eq=False)
 class Work:
-    """What the layers of a network have in common.
+    """What the runs of all layers of a network have in common.
 
     Attributes
     ----------
     source
-        The network.
+        The network and its images.
     batches
-        Its calibration images, decoded.
+        The calibration images, decoded.
+    grid
+        The grid that weights are rounded to.
+    solvers, seed, seconds, threads
+        What runs on each layer; `seconds` limits each solver in each layer.
+    log
+        Where finished runs are kept.
+    folder
+        Where problems are saved; None if they are not.
     """
 
     source: Source
@@ -86,13 +93,16 @@ class Work:
     def layer(self, name: str) -> Layer:
         """Make a layer's runs, or take them from the log."""
 
-        # Once, and not at all where the log has everything.
+        # Posed once, and not at all if the log has everything.
         @functools.cache
         def posed() -> Posed:
             from qubo_rounding.network.pose import pose
 
             return pose(
-                *(self.source.network, name, lambda: self.batches, self.grid),
+                self.source.network,
+                name,
+                lambda: self.batches,
+                self.grid,
                 meta=self.source.meta(name),
             )
 
@@ -117,10 +127,11 @@ class Work:
             name=f"{name} ",
             data=data,
         )
-        found = [trials.run(s, self.seed, seconds=self.seconds) for s in self.solvers]
-        return Layer(name, facts, found)
+        runs = [trials.run(s, self.seed, seconds=self.seconds) for s in self.solvers]
+        return Layer(name, facts, runs)
 
     def _facts(self, name: str, posed: Posed) -> dict[str, Any]:
+        """The `facts` of a `Layer`."""
         from qubo_rounding.network.layers import find_layer, groups
 
         problem = posed.problem
@@ -135,7 +146,7 @@ class Work:
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "model", required=True)
     add(parser, "layers")
     add(parser, "weights", default="auto")
@@ -149,10 +160,10 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each layer; the exit code."""
+    """Print a line for each layer; return the exit code."""
     solvers = parse_solvers(options.solver)
     grid = parse_grid(options)
-    # Misspelt layers should cost no download.
+    # Before the network is loaded: a misspelt layer should cost no download.
     names = choose(options.model, options.layers)
     if options.save_problems is not None:
         _make_folder(options.save_problems)
@@ -168,6 +179,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> Work:
+    """Load the network and its images, and open the log."""
     from qubo_rounding.network.source import load_source
 
     source = load_source(
@@ -179,14 +191,24 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
         say=lambda line: print(line, file=sys.stderr),
     )
     log = open_log(
-        *("layers", options, "model", "weights", "images", "calibration", "bits"),
-        *("grid", "granularity", "saturated", "threads"),
+        "layers",
+        options,
+        "model",
+        "weights",
+        "images",
+        "calibration",
+        "bits",
+        "grid",
+        "granularity",
+        "saturated",
+        "threads",
         weights_hash=source.weights_hash,
         calibration_digest=source.calibration.digest,
     )
     return Work(
         source=source,
-        # Decoding takes a fifth of a layer's forward pass: it is done once for all.
+        # Decoding takes a fifth of a layer's forward pass: it is done once for all
+        # layers.
         batches=list(source.batches()),
         grid=grid,
         solvers=solvers,
@@ -199,12 +221,12 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
 
 
 def choose(model: str, text: str | None) -> list[str]:
-    """The layers of a comma-separated list; None: all that can be rounded.
+    """Names of the layers in a comma-separated list; None: all that can be rounded.
 
     Raises
     ------
     InputError
-        An unknown model or layer, or a model without such layers.
+        The model or a layer is unknown, or the model has no layer to round.
     """
     from qubo_rounding.network.layers import find_layer, supported_layers
     from qubo_rounding.network.models import architecture
@@ -222,7 +244,7 @@ def choose(model: str, text: str | None) -> list[str]:
 
 
 def summary(layers: Sequence[Layer]) -> str:
-    """A line for each layer, and what they come to together."""
+    """A table with a line for each layer, and one with the totals."""
     lines = [["layer", "rows", "n", "groups"]]
     lines[0] += [head for trial in layers[0].trials for head in (trial.label, "s")]
     lines[0] += ["moments s", "grid s"]

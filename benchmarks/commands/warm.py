@@ -2,9 +2,9 @@
 
     python -m benchmarks warm --solver lattice,tabu
 
-For H in float32 and in float64, one scale per row and one per weight, and for few
-variables and so many that `lattice` walks through its moves in blocks. What is in the
-cache already is only loaded.
+Kernels are compiled for H in float32 and in float64, for one scale per row and one per
+weight, for few variables and for so many that `lattice` walks through its moves in
+blocks. Kernels that are already in the cache are only loaded.
 """
 
 from __future__ import annotations
@@ -25,17 +25,17 @@ from solvers.lattice.lanes import WHOLE
 from solvers.lattice.solver import Lattice
 from solvers.registry import BUILT_IN
 
-# Enough for moves of every kind.
+# Number of variables that is enough for moves of every kind.
 SMALL = 49
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "solver", note="all built-in ones")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Compile; the exit code."""
+    """Compile the solvers' kernels; return the exit code."""
     # `neal` wraps another package, and has nothing to compile.
     names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
     solvers = parse_solvers(names)
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def batches(solver: Solver) -> Iterator[QuboBatch]:
-    """A batch of every kind that has kernels of its own."""
+    """A batch of every kind for which kernels are compiled anew."""
     small = synthetic(SMALL, 2)
     levels = np.array([np.full((2, SMALL), -8), np.full((2, SMALL), 7)], np.int32)
     for dtype in (np.float32, np.float64):

@@ -1,4 +1,5 @@
-"""Solvers of other packages behind this project's protocol: one file a package.
+"""Solvers of other packages behind this project's protocol: one file per package.
 
-Every concrete solver in these modules is found by its name, and raced by ``anytime``.
+Every concrete solver in these modules is available by its name, and ``anytime``
+compares it with the built-in ones.
 """

@@ -1,4 +1,4 @@
-"""`Peer`: what all solvers of other packages share behind this project's protocol."""
+"""`Peer`: the base of solvers of other packages behind this project's protocol."""
 
 from __future__ import annotations
 
@@ -15,11 +15,12 @@ from threadpoolctl import threadpool_limits
 from solvers.base import Solver, Task
 from solvers.qubo import QuboBatch, States
 
-# Until it is known what a unit of effort costs, one call is this share of the default …
+# While the cost of a unit of effort is unknown, the effort of a call is the default one
+# divided by this …
 FIRST_SHARE = 64
-# … and later ones are at most so many times as long as the longest before.
+# … and later it is at most this many times the greatest effort of the calls before.
 GROWTH = 4
-# With less than this part of its seconds left, a row leaves them to the rows after it.
+# A row with less than this share of its seconds left leaves them to the rows after it.
 REST = 0.25
 
 
@@ -30,15 +31,15 @@ class Call:
     Attributes
     ----------
     seed
-        Below 2³¹.
+        A seed below 2³¹.
     start : uint8 [m]
         The best state so far of the model's m variables.
     effort
-        In the unit of `Peer.effort`.
+        Effort of the call, in the unit of `Peer.effort`.
     seconds
-        Left of the row's share; infinite without a limit.
+        Seconds left of the row's share; infinite without a limit.
     target
-        The energy that is enough; minus infinity where none is.
+        The energy at which the sampler may stop; minus infinity if there is none.
     """
 
     seed: int
@@ -51,39 +52,39 @@ class Call:
 class Peer(Solver):
     """Another package's solver: a model per row over its free variables, row by row.
 
-    With a budget of seconds every row not yet begun has an equal share of what is left
-    when the models still to be built are built, and at least as long as its model took.
-    A sampler that knows no clock is called with as much effort as fits into the share.
-    Rows that are not reached keep the start. Without seconds a row is one call with the
-    package's own effort, which a budget's ``sweeps`` caps. Building the models counts;
-    ``info["build_seconds"]`` says how long it took.
+    With a budget of seconds, each row that is not yet begun has an equal share of the
+    time that is left once the remaining models are built, and at least as long as its
+    model took. A sampler without a clock of its own is called with as much effort as
+    fits into the share. Rows that are not reached keep the start. Without a limit in
+    seconds, a row is one call with the default effort, which a budget's ``sweeps``
+    caps. Building the models counts; ``info["build_seconds"]`` says how long it took.
     """
 
-    # What must be importable.
+    # The package that must be importable.
     package: ClassVar[str]
-    # Whether the sampler looks at the clock itself.
+    # Whether the sampler keeps to a time limit by itself.
     timed: ClassVar[bool] = False
-    # Whether beta_min and beta_max are those of single flips on the energies, so that
-    # temperatures that suit a problem can be worked out.
+    # Whether the options beta_min and beta_max are inverse temperatures of single flips
+    # in units of 1/energy, so that values that suit a problem can be worked out.
     thermal: ClassVar[bool] = False
 
     @property
     @abstractmethod
     def effort(self) -> int:
-        """Sweeps, steps or reads of one call without a limit of seconds."""
+        """Sweeps, steps or reads of one call without a limit in seconds."""
 
     @abstractmethod
     def sample(self, model: Any, call: Call) -> States:
         """The best state [m] that one call of the sampler finds."""
 
     def model(self, qubo: QuboBatch, row: int) -> Any:
-        """A row as the package wants it; None where no variable matters."""
+        """The package's model of a row; None if no variable matters."""
         model = qubo.to_bqm(row)
         flat = not (model.num_interactions or any(model.linear.values()))
         return None if flat else model
 
     def supports(self, qubo: QuboBatch) -> str | None:
-        """Whether the package is there."""
+        """The reason why the solver cannot be used, if its package is not installed."""
         parts = self.package.split(".")
         parents = (".".join(parts[: i + 1]) for i in range(len(parts)))
         if all(find_spec(name) for name in parents):
@@ -94,12 +95,12 @@ class Peer(Solver):
         )
 
     def require_positive(self, *names: str) -> None:
-        """Require whole numbers of at least 1."""
+        """Require options of at least 1."""
         for name in names:
             self.require(getattr(self, name) >= 1, f"{name} must be at least 1")
 
     def require_range(self, beta_min: float, beta_max: float) -> None:
-        """Require inverse temperatures in order, or 0 twice for the package's own."""
+        """Require inverse temperatures in order; both 0: the package's own range."""
         self.require(
             beta_min == beta_max == 0 or 0 < beta_min <= beta_max < math.inf,
             "give both beta_min and beta_max, 0 < beta_min <= beta_max, or neither",
@@ -117,7 +118,7 @@ class Peer(Solver):
 
 
 class _Run:
-    """The rows of one task, and what calls and models have cost so far."""
+    """The search of one task's rows, and what calls and models have cost so far."""
 
     def __init__(self, peer: Peer, task: Task) -> None:
         self._peer, self._task = peer, task
@@ -133,7 +134,7 @@ class _Run:
         self._longest = 0
 
     def row(self, r: int) -> bool:
-        """Search row r; false when time is up or everything is reached."""
+        """Search row r; false when time is up or all rows have reached the target."""
         qubo, monitor = self._task.qubo, self._task.monitor
         free = np.flatnonzero(qubo.free(r))
         enough = self._energies[r] <= self._targets[r]
@@ -172,8 +173,9 @@ class _Run:
         return True
 
     def _keep(self, r: int, free: NDArray[np.intp], state: States) -> None:
-        """Keep a row's state, if it is better."""
-        # By one routine: the packages' sums of the same state differ in their rounding.
+        """Keep row r's state if it is better than the one before."""
+        # One routine judges all: the packages' sums of a state differ in their
+        # rounding.
         states = self.states[[r]]
         states[0, free] = state
         energy = self._task.qubo.take([r]).energies(states)[0]
@@ -181,13 +183,13 @@ class _Run:
             self.states[r], self._energies[r] = states[0], energy
 
     def _share(self, rows: int) -> float:
-        """Seconds of the first of so many rows, whose model is built."""
+        """Seconds for the first, whose model is built, of `rows` remaining rows."""
         each = self.building / self._models
         left = self._task.monitor.remaining() - each * (rows - 1)
         return max(left / rows, each)
 
     def _effort(self, left: float, spent: int) -> int:
-        """Effort of the row's next call, `spent` into it; 0 where none fits."""
+        """Effort of the row's next call in `left` seconds after `spent`; 0: no call."""
         budget, default = self._task.budget, self._peer.effort
         if math.isinf(left):
             return budget.cap(default)
@@ -196,7 +198,7 @@ class _Run:
         elif not self._cost:
             effort = max(1, default // FIRST_SHARE)
         else:
-            # The first call of a row is made even where it takes longer.
+            # The first call of a row is made even if it takes longer than is left.
             fits = max(int(left / self._cost), int(not spent))
             effort = min(fits, GROWTH * self._longest)
         return max(budget.cap(spent + effort) - spent, 0)

@@ -1,4 +1,4 @@
-"""Peers whose packages take dense arrays."""
+"""`DensePeer`: the base of peers whose packages take dense arrays."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from solvers.qubo import Float, QuboBatch, States
 
 @dataclass(frozen=True, eq=False)
 class DenseModel:
-    """A row's energies divided by `unit`, as the package takes them."""
+    """A row, and the package's model (`native`) of its energies divided by `unit`."""
 
     unit: float
     native: Any
@@ -29,11 +29,12 @@ def best_state(states: Any, energies: Any) -> States:
 class DensePeer(Peer):
     """A peer whose models are matrices, divided by their largest coefficient.
 
-    The packages' tolerances are absolute, and rounding problems often lie below them.
+    Without the division, the coefficients of rounding problems are often below the
+    packages' tolerances, which are absolute.
     """
 
     def model(self, qubo: QuboBatch, row: int) -> DenseModel | None:
-        """A row as a matrix, in the package's own class."""
+        """A row's model as a matrix; None if all coefficients are 0."""
         model = Model.of_row(qubo, row)
         unit = float(max(np.abs(model.Q).max(), np.abs(model.c).max()))
         if not unit:
@@ -41,5 +42,5 @@ class DensePeer(Peer):
         return DenseModel(unit, self.native(model.Q / unit, model.c / unit))
 
     def native(self, Q: Float, c: Float) -> Any:
-        """The package's model of ``x^T Q x + c.x``: here one upper triangle [m, m]."""
+        """The package's model of ``x^T Q x + c.x``: by default an upper triangle."""
         return np.triu(2 * Q, 1) + np.diag(Q.diagonal() + c)

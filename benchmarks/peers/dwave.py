@@ -1,12 +1,12 @@
 """dwave-samplers behind this project's protocol, to be compared with.
 
-Of the solvers that the package index offers these are not among the peers: dwave-qbsolv
-and MQLib, whose source distributions do not compile (the one needs a dimod that today's
-Pythons cannot build, the other lacks its headers); dwave-hybrid, which brings thirty
-packages and the client of a cloud service; pyqbpp, whose binaries come from elsewhere
-and want a licence above 100 variables. Of dwave-samplers, the solvers
-of planar models and of models of low treewidth are left out: none here is one. Its
-annealing is also built in, as ``neal``; ``dwave-sa`` fills the seconds it is given.
+These solvers of the package index are not among the peers: dwave-qbsolv and MQLib,
+whose source distributions do not compile (the first needs a dimod that today's Pythons
+cannot build, the second lacks its headers); dwave-hybrid, which brings thirty packages
+and the client of a cloud service; pyqbpp, whose binaries come from elsewhere and need a
+licence above 100 variables. Of dwave-samplers, the solvers of planar models and of
+models of low treewidth are left out, since no model here is of these kinds. Its
+annealing is also built in, as ``neal``; ``dwave-sa`` uses all the seconds it is given.
 """
 
 from __future__ import annotations
@@ -26,13 +26,12 @@ from solvers.qubo import States
 class DwaveTabu(Peer):
     """dwave-samplers' `TabuSampler` from the best state so far, one read per call.
 
-    Its authors' sampler looks at the clock itself, so equal seeds need not give equal
-    answers.
+    The sampler ends by the clock, so equal seeds need not give equal answers.
 
     Parameters
     ----------
     milliseconds
-        Of one row, where the budget has no ``seconds``.
+        Time limit of a row if the budget has no ``seconds``.
     """
 
     name: ClassVar[str] = "dwave-tabu"
@@ -48,11 +47,11 @@ class DwaveTabu(Peer):
 
     @property
     def effort(self) -> int:
-        """One read."""
+        """One read per call."""
         return 1
 
     def sample(self, model: Any, call: Call) -> States:
-        """Until the sampler's own limit, in whole milliseconds."""
+        """Search from the best state until the time limit, in whole milliseconds."""
         options: dict[str, Any] = {"timeout": self.milliseconds}
         if math.isfinite(call.seconds):
             options["timeout"] = max(1, int(1000 * call.seconds))
@@ -61,8 +60,8 @@ class DwaveTabu(Peer):
             options["energy_threshold"] = call.target - float(model.offset)
         sampler = import_module(self.package).TabuSampler()
         start = dict(zip(model.variables, call.start.tolist(), strict=True))
-        found = sampler.sample(model, initial_states=start, seed=call.seed, **options)
-        return _best(model, found)
+        samples = sampler.sample(model, initial_states=start, seed=call.seed, **options)
+        return _best(model, samples)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ class DwaveGreedy(Peer):
     Parameters
     ----------
     num_reads
-        Descents of one row, all but the first from random states.
+        Number of descents of a row; all but the first start from random states.
     """
 
     name: ClassVar[str] = "dwave-greedy"
@@ -87,31 +86,31 @@ class DwaveGreedy(Peer):
 
     @property
     def effort(self) -> int:
-        """Descents."""
+        """Number of descents."""
         return self.num_reads
 
     def sample(self, model: Any, call: Call) -> States:
-        """All reads in one call."""
+        """Make all descents in one call."""
         sampler = import_module(self.package).SteepestDescentSampler()
         start = dict(zip(model.variables, call.start.tolist(), strict=True))
-        found = sampler.sample(
+        samples = sampler.sample(
             model, initial_states=start, num_reads=call.effort, seed=call.seed
         )
-        return _best(model, found)
+        return _best(model, samples)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _DwaveAnnealer(Peer):
-    """What dwave-samplers' annealers share: as many sweeps as fit.
+    """The base of dwave-samplers' annealers: as many sweeps as fit into the time.
 
     Parameters
     ----------
     num_reads
-        Anneals of one call.
+        Number of anneals in one call.
     num_sweeps
-        Of one anneal, where the budget has no ``seconds``.
+        Sweeps of one anneal if the budget has no ``seconds``.
     beta_min, beta_max
-        Inverse temperatures, in units of 1/energy; 0: the sampler's own range.
+        Inverse temperatures, in units of 1/energy; 0 for the sampler's own range.
     """
 
     package: ClassVar[str] = "dwave.samplers"
@@ -129,22 +128,22 @@ class _DwaveAnnealer(Peer):
 
     @property
     def effort(self) -> int:
-        """Sweeps."""
+        """Sweeps of one anneal."""
         return self.num_sweeps
 
     def sample(self, model: Any, call: Call) -> States:
-        """From random states, at the given temperatures."""
+        """Anneal from random states, at the given temperatures."""
         options: dict[str, Any] = {}
         if self.beta_min:
             options["beta_range"] = (self.beta_min, self.beta_max)
-        found = getattr(import_module(self.package), self.sampler)().sample(
+        samples = getattr(import_module(self.package), self.sampler)().sample(
             model,
             num_reads=self.num_reads,
             num_sweeps=call.effort,
             seed=call.seed,
             **options,
         )
-        return _best(model, found)
+        return _best(model, samples)
 
 
 @dataclass(frozen=True, kw_only=True)

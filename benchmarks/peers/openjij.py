@@ -18,14 +18,14 @@ from solvers.qubo import Float, States
 
 @dataclass(frozen=True, kw_only=True)
 class _OpenJij(DensePeer):
-    """What OpenJij's samplers share: dense, as many sweeps as fit.
+    """The base of OpenJij's samplers: dense models, as many sweeps as time allows.
 
     Parameters
     ----------
     num_reads
-        Anneals of one call.
+        Number of anneals in one call.
     num_sweeps
-        Of one anneal, where the budget has no ``seconds``.
+        Sweeps of one anneal if the budget has no ``seconds``.
     """
 
     package: ClassVar[str] = "openjij"
@@ -40,18 +40,18 @@ class _OpenJij(DensePeer):
 
     @property
     def effort(self) -> int:
-        """Sweeps."""
+        """Sweeps of one anneal."""
         return self.num_sweeps
 
     def native(self, Q: Float, c: Float) -> Any:
-        """A dense model, past the dicts of its default."""
+        """A dense model, made without the dicts that the package uses by default."""
         make = import_module(self.package).BinaryQuadraticModel.from_numpy_matrix
         return make(super().native(Q, c), list(range(len(c))), 0.0, "BINARY")
 
     def reads(self, model: DenseModel, call: Call, **options: float) -> States:
         """The best of the reads, each with a seed of its own.
 
-        All reads of one call of OpenJij's are the same read where a seed is given.
+        If OpenJij is given a seed, all reads of a call are the same.
         """
         sampler = getattr(import_module(self.package), self.sampler)()
         states, energies = [], []
@@ -78,7 +78,7 @@ class OpenJijSa(_OpenJij):
     Parameters
     ----------
     beta_min, beta_max
-        Inverse temperatures, in units of 1/energy; 0: the sampler's own range.
+        Inverse temperatures, in units of 1/energy; 0 for the sampler's own range.
     """
 
     name: ClassVar[str] = "openjij-sa"
@@ -94,7 +94,7 @@ class OpenJijSa(_OpenJij):
         self.require_range(self.beta_min, self.beta_max)
 
     def sample(self, model: DenseModel, call: Call) -> States:
-        """From random states, at the given temperatures."""
+        """Anneal from random states, at the given temperatures."""
         betas = {}
         if self.beta_min:
             betas["beta_min"] = self.beta_min * model.unit
@@ -109,10 +109,10 @@ class OpenJijSqa(_OpenJij):
     Parameters
     ----------
     beta, gamma
-        Inverse temperature and transverse field, where the model's largest coefficient
-        is 1.
+        Inverse temperature and transverse field, in units in which the model's largest
+        coefficient is 1.
     trotter
-        Copies of the state.
+        Number of copies of the state (Trotter slices).
     """
 
     name: ClassVar[str] = "openjij-sqa"
@@ -130,7 +130,7 @@ class OpenJijSqa(_OpenJij):
         self.require_positive("trotter")
 
     def sample(self, model: DenseModel, call: Call) -> States:
-        """From random states, at one temperature and a falling field."""
+        """Anneal from random states, at one temperature with a falling field."""
         field = {"beta": self.beta, "gamma": self.gamma, "trotter": self.trotter}
         return self.reads(model, call, **field)
 

@@ -16,25 +16,25 @@ from solvers.qubo import Float, States
 
 
 class _Qubolite(DensePeer):
-    """What qubolite's solvers share."""
+    """The base of qubolite's solvers."""
 
     package: ClassVar[str] = "qubolite"
 
     def native(self, Q: Float, c: Float) -> Any:
-        """A model of the package's."""
+        """The package's model of ``x^T Q x + c.x``."""
         return import_module(self.package).qubo(super().native(Q, c))
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuboliteSa(_Qubolite):
-    """qubolite's `simulated_annealing`, in numpy, as many steps as fit.
+    """qubolite's `simulated_annealing`, in numpy: as many steps as fit into the time.
 
     Parameters
     ----------
     steps
-        Of one anneal, where the budget has no ``seconds``.
+        Steps of one anneal if the budget has no ``seconds``.
     n_parallel
-        Anneals side by side.
+        Number of anneals side by side.
     """
 
     name: ClassVar[str] = "qubolite-sa"
@@ -49,31 +49,32 @@ class QuboliteSa(_Qubolite):
 
     @property
     def effort(self) -> int:
-        """Steps."""
+        """Steps of one anneal."""
         return self.steps
 
     def sample(self, model: DenseModel, call: Call) -> States:
-        """From random states, at temperatures of the package's choice."""
+        """Anneal from random states, at temperatures of the package's choice."""
         solving = import_module(f"{self.package}.solving")
-        # It prints the temperature.
+        # The package prints the temperature.
         with redirect_stdout(StringIO()), np.errstate(all="ignore"):
-            found = solving.simulated_annealing(
+            states, energies = solving.simulated_annealing(
                 model.native,
                 steps=call.effort,
                 n_parallel=self.n_parallel,
                 random_state=call.seed,
             )
-        return best_state(*found)
+        return best_state(states, energies)
 
 
 @dataclass(frozen=True, kw_only=True)
 class QuboliteDescent(_Qubolite):
-    """qubolite's `local2_descent`, by flips and pairs: first the best state.
+    """qubolite's `local2_descent`, by flips and pairs of flips.
 
     Parameters
     ----------
     num_reads
-        Descents of one row, all but the first from random states.
+        Number of descents of a row; the first starts from the best state so far, the
+        others from random states.
     """
 
     name: ClassVar[str] = "qubolite-descent"
@@ -87,15 +88,15 @@ class QuboliteDescent(_Qubolite):
 
     @property
     def effort(self) -> int:
-        """Descents."""
+        """Number of descents."""
         return self.num_reads
 
     def sample(self, model: DenseModel, call: Call) -> States:
-        """One descent after the other."""
+        """Make all descents, one after the other."""
         solving = import_module(f"{self.package}.solving")
         generator = np.random.default_rng(call.seed)
-        found = [solving.local2_descent(model.native, call.start.astype(np.float64))]
+        answers = [solving.local2_descent(model.native, call.start.astype(np.float64))]
         for _ in range(call.effort - 1):
-            found.append(solving.local2_descent(model.native, random_state=generator))
-        states, energies = zip(*found, strict=True)
+            answers.append(solving.local2_descent(model.native, random_state=generator))
+        states, energies = zip(*answers, strict=True)
         return best_state(states, energies)

@@ -24,13 +24,13 @@ class SimulatedBifurcation(DensePeer):
     Parameters
     ----------
     agents
-        Trajectories side by side.
+        Number of trajectories side by side.
     max_steps
-        Of one call.
+        Largest number of steps of one call.
     mode
         ``"ballistic"`` or ``"discrete"``.
     heated
-        With thermal fluctuations.
+        Whether there are thermal fluctuations.
     """
 
     name: ClassVar[str] = "simulated-bifurcation"
@@ -57,18 +57,18 @@ class SimulatedBifurcation(DensePeer):
 
     @property
     def effort(self) -> int:
-        """Steps."""
+        """Largest number of steps."""
         return self.max_steps
 
     def native(self, Q: Float, c: Float) -> Any:
-        """A polynomial in float32, the package's own choice."""
+        """The package's polynomial, in float32, which is its own default."""
         import torch
 
         parts = (torch.from_numpy(np.array(part, np.float32)) for part in (Q, c))
         return import_module(self.package).build_model(*parts)
 
     def sample(self, model: DenseModel, call: Call) -> States:
-        """From random positions."""
+        """Run all trajectories from random positions."""
         import torch
 
         with torch.random.fork_rng(devices=[]), _interruptible():
@@ -88,7 +88,7 @@ class SimulatedBifurcation(DensePeer):
 
 @contextmanager
 def _interruptible() -> Iterator[None]:
-    """Let Ctrl-C through where a package turns it into a warning; hide its others."""
+    """Raise the Ctrl-C that a package turns into a warning; hide other warnings."""
     with warnings.catch_warnings(record=True) as remarks:
         warnings.simplefilter("always")
         yield

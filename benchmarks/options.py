@@ -67,105 +67,144 @@ class Option:
 
 OPTIONS = {
     # The problem to round or to solve.
-    "layer": Option("such as resnet18.conv1", metavar="MODEL.LAYER"),
-    "model": Option("such as resnet18", metavar="MODEL"),
+    "layer": Option("the layer, such as resnet18.conv1", metavar="MODEL.LAYER"),
+    "model": Option("the network, such as resnet18", metavar="MODEL"),
     "layers": Option(
-        "such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
+        "the layers, such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
     ),
     "problem": Option("a saved problem", Path, metavar="FILE.npz"),
     "files": Option("QUBO files, or folders", Path, flag="files", nargs="+"),
     "best-known": Option(
-        "columns file and best_known_max (or best_known_min)",
+        "table with columns file and best_known_max (or best_known_min)",
         Path,
         metavar="CSV",
         note="the best of the run",
     ),
     "weights": Option(
-        "auto: torch hub's cache, a download, else the embedded network",
+        "the network's weights; auto: torch hub's cache, a download, else the embedded "
+        "network",
         metavar="auto|imagenet|embedded|PATH",
         note="auto",
     ),
-    "images": Option("class folders", Path, metavar="DIR", note="embedded"),
-    "calibration": Option("images behind the problem", int, at_least(1), metavar="N"),
+    "images": Option(
+        "folder with a folder of images for each class",
+        Path,
+        metavar="DIR",
+        note="embedded",
+    ),
+    "calibration": Option(
+        "number of images that the problem is made from", int, at_least(1), metavar="N"
+    ),
     "evaluation": Option(
-        "images to score on", int, at_least(1), metavar="N", note="all the others"
+        "number of images to score on",
+        int,
+        at_least(1),
+        metavar="N",
+        note="all the others",
     ),
     "objective": Option(
-        "the layer's output, or the task loss", choices=OBJECTIVES, note=OBJECTIVES[0]
+        "the error of the layer's output, or the task loss",
+        choices=OBJECTIVES,
+        note=OBJECTIVES[0],
     ),
-    "rows": Option("the first N", int, at_least(1), metavar="N", note="all"),
-    "largest": Option("variables at most", int, at_least(1), metavar="N"),
+    "rows": Option("use the first N rows", int, at_least(1), metavar="N", note="all"),
+    "largest": Option(
+        "leave out instances with more variables", int, at_least(1), metavar="N"
+    ),
     # The grid that weights are rounded to.
-    "bits": Option("2 to 8", int, metavar="N", note="4"),
+    "bits": Option("bits of the grid, 2 to 8", int, metavar="N", note="4"),
     "grid": Option(
         "RULE: weight-mse (default), output-mse, minmax, percentile or "
         "percentile:99.9; RANGE: symmetric (default), restricted, asymmetric",
         metavar="RULE[,RANGE]",
     ),
     "granularity": Option(
-        "of the scale", metavar="tensor|channel|group:SIZE", note="tensor"
+        "one scale for each of these",
+        metavar="tensor|channel|group:SIZE",
+        note="tensor",
     ),
     "saturated": Option(
-        "weights beyond the grid: pinned to its end, or not",
+        "whether weights beyond the grid are pinned to its end",
         choices=("fixed", "free"),
         note="fixed, or the file's",
     ),
     # How it is solved and measured.
     "solver": Option(
-        "with options: cem[samples=500],mine.py:MySolver[option=2]",
+        "solvers, with options: cem[samples=500],mine.py:MySolver[option=2]",
         metavar="NAME[,NAME…]",
     ),
     "reference": Option(
         "solvers whose best answer the bounds are compared with",
         metavar="NAME[,NAME…]",
     ),
-    "seed": Option("of all random numbers", int, at_least(0), metavar="N", default=0),
-    "seeds": Option("runs", int, at_least(1), metavar="N"),
-    "seconds": Option("limit of each solver", float, positive, metavar="S"),
+    "seed": Option(
+        "seed of all random numbers", int, at_least(0), metavar="N", default=0
+    ),
+    "seeds": Option("number of seeds", int, at_least(1), metavar="N"),
+    "seconds": Option("time limit of each solver", float, positive, metavar="S"),
     "budgets": Option(
-        "budgets of all rows together",
+        "time limits for all rows together",
         read=ladder(float, "0.05,0.5,5", positive),
         flag="--seconds",
         metavar="S,S,…",
     ),
     "sweeps": Option(
-        "of one anneal", read=ladder(int, "30,300", at_least(1)), metavar="N,N,…"
+        "sweeps of one anneal", read=ladder(int, "30,300", at_least(1)), metavar="N,N,…"
     ),
     "threads": Option(
-        "share the rows of a batch", int, at_least(1), metavar="N", default=1
+        "number of threads that share the rows of a batch",
+        int,
+        at_least(1),
+        metavar="N",
+        default=1,
     ),
-    "target": Option("also the seconds to it", metavar="RATIO|SOLVER@SECONDS"),
-    "baseline": Option("what speed-ups are measured against", metavar="SOLVER"),
-    "repeats": Option("of each measurement", int, at_least(1), metavar="N"),
-    "moves": Option("the library"),
+    "target": Option(
+        "print also the seconds to this target", metavar="RATIO|SOLVER@SECONDS"
+    ),
+    "baseline": Option("solver that speed-ups are relative to", metavar="SOLVER"),
+    "repeats": Option("repeats of each measurement", int, at_least(1), metavar="N"),
+    "moves": Option("longest moves of the library"),
     "sizes": Option(
-        "variables",
+        "numbers of variables",
         read=numbers(int, "147,576,1152,2304,4608", at_least(SMALLEST)),
         metavar="N,N,…",
     ),
     "inputs": Option(
-        "inputs of a row that exact search is given",
+        "numbers of inputs of a row that exact search is given",
         read=numbers_or_all,
         flag="--sizes",
         metavar="N,N,…|all",
     ),
     "tolerance": Option(
-        "how many times as long a case may take", float, at_least(1), metavar="TIMES"
+        "how many times as long as before a case may take",
+        float,
+        at_least(1),
+        metavar="TIMES",
     ),
-    "stored": Option("another baseline", Path, flag="--baseline", metavar="FILE.json"),
+    "stored": Option(
+        "the stored baseline", Path, flag="--baseline", metavar="FILE.json"
+    ),
     # Output.
     "json": Option("write the record", Path, writable, metavar="FILE"),
-    "save": Option("write the weights", Path, writable_arrays, metavar="FILE.npz"),
+    "save": Option(
+        "write the rounded weights", Path, writable_arrays, metavar="FILE.npz"
+    ),
     "save-problem": Option(
         "write the problem", Path, writable_arrays, metavar="FILE.npz"
     ),
-    "save-problems": Option("as DIR/MODEL.LAYER.npz", Path, metavar="DIR"),
-    "figure": Option("error against seconds", Path, figure, metavar="FILE.svg|png"),
-    "log": Option(
-        "keep finished runs in FILE, and take up what it has", Path, metavar="FILE"
+    "save-problems": Option(
+        "write the problems as DIR/MODEL.LAYER.npz", Path, metavar="DIR"
     ),
-    "update": Option("store what is measured, compare nothing", bool),
-    "list": Option("names, and no work", choices=("layers", "solvers", "models")),
+    "figure": Option(
+        "draw error against seconds", Path, figure, metavar="FILE.svg|png"
+    ),
+    "log": Option(
+        "keep finished runs in FILE, and reuse those it has", Path, metavar="FILE"
+    ),
+    "update": Option("store the measurements instead of comparing them", bool),
+    "list": Option(
+        "print names and do nothing else", choices=("layers", "solvers", "models")
+    ),
 }
 
 

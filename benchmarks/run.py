@@ -30,7 +30,7 @@ from solvers.registry import parse_solver
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
-    what = parser.add_argument_group("what is rounded")
+    what = parser.add_argument_group("problem")
     add(what, "layer")
     add(what, "problem", help="a saved problem instead (.npz)", metavar="FILE")
     add(what, "weights", "images")
@@ -38,7 +38,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(what, "evaluation", "objective")
     grid = parser.add_argument_group("grid")
     add(grid, "bits", "grid", "granularity", "saturated")
-    how = parser.add_argument_group("how")
+    how = parser.add_argument_group("solving")
     add(how, "solver", default="auto")
     add(how, "seed", "seconds", "threads")
     out = parser.add_argument_group("output")

@@ -4,8 +4,8 @@
 
 Errors are ratios to rounding to nearest, recomputed from the rounded weights; the
 second pair of columns is after a steepest one-flip descent, whose seconds are included.
-``NAME[…]@SECONDS`` limits a solver to so many seconds for all rows together. Solvers run
-without a polish of their own; kernels are compiled before.
+``NAME[…]@SECONDS`` limits a solver to so many seconds for all rows together. No solver
+has a polish of its own here; kernels are compiled before the clock starts.
 """
 
 from __future__ import annotations

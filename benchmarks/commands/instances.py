@@ -44,7 +44,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
     add(parser, "files", "best-known")
     add(parser, "solver", default=SOLVERS)
-    add(parser, "seconds", default=1.0, help="per instance")
+    add(parser, "seconds", default=1.0, help="time limit per instance")
     add(parser, "seed", "largest", "log")
 
 

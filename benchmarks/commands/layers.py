@@ -155,7 +155,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "bits", "grid", "granularity", "saturated")
     add(parser, "solver", default="auto")
     add(parser, "seed")
-    add(parser, "seconds", help="limit of each solver in each layer")
+    add(parser, "seconds", help="time limit of each solver in each layer")
     add(parser, "threads", "save-problems", "log")
 
 

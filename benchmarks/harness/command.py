@@ -1,4 +1,4 @@
-"""How commands begin and end: the parser, exit codes, one line for what went wrong."""
+"""How commands begin and end: the parser, exit codes, errors in one line."""
 
 from __future__ import annotations
 
@@ -13,26 +13,26 @@ from solvers.errors import InputError
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser whose errors are one line, like all others."""
+    """A parser whose errors are reported in one line, like all other errors."""
 
     def error(self, message: str) -> NoReturn:
-        """Leave the message to `exit_code`."""
+        """Raise the message as an `InputError`, which `exit_code` reports."""
         raise InputError(message)
 
 
 def execute(command: ModuleType, prog: str, arguments: Sequence[str] | None) -> int:
-    """Parse the arguments and run a command; the exit code.
+    """Parse the arguments and run a command; return the exit code.
 
     Parameters
     ----------
     command
-        A module that offers ``declare(parser)``, which adds the options (see
-        `benchmarks.options`), and ``run(options)``, which gives the exit code. Its
-        docstring is the description.
+        A module with the functions ``declare(parser)``, which adds the options (see
+        `benchmarks.options`), and ``run(options)``, which returns the exit code. Its
+        docstring is the description in the help.
     prog
-        What the user has written before the arguments.
+        The command line before the arguments, for the help.
     arguments
-        None: those of the process.
+        The arguments; None for those of the process.
     """
     warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
 
@@ -52,8 +52,8 @@ def execute(command: ModuleType, prog: str, arguments: Sequence[str] | None) -> 
 def exit_code(work: Callable[[], int]) -> int:
     """The exit code of a command's work.
 
-    That of `work`; 2 after input that cannot be used, said in one line; 130 after
-    Ctrl-C.
+    It is what `work` returns; 2 after unusable input or lack of memory, which is
+    reported in one line; 130 after Ctrl-C.
     """
     try:
         return work()

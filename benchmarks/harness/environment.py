@@ -10,14 +10,23 @@ from pathlib import Path
 from typing import Any
 
 PACKAGES = (
-    *("qubo-rounding", "numpy", "scipy", "numba", "torch", "torchvision"),
-    *("dimod", "dwave-samplers", "openjij", "simulated-bifurcation", "qubolite"),
+    "qubo-rounding",
+    "numpy",
+    "scipy",
+    "numba",
+    "torch",
+    "torchvision",
+    "dimod",
+    "dwave-samplers",
+    "openjij",
+    "simulated-bifurcation",
+    "qubolite",
     "pillow",
 )
 
 
 def environment(threads: int) -> dict[str, Any]:
-    """Machine, versions and commit."""
+    """The machine, the versions of `PACKAGES` and the commit."""
     return {
         "machine": platform.machine(),
         "processor": _processor(),
@@ -47,10 +56,10 @@ def _processor() -> str:
 
 
 def _commit() -> str | None:
-    """Commit of the checkout this file is in, ``+`` if it is changed."""
+    """Commit of the checkout that holds this file, with ``+`` if it is changed."""
     folder = Path(__file__).resolve().parent
     try:
-        run = [
+        outputs = [
             subprocess.run(
                 ["git", *arguments],
                 cwd=folder,
@@ -66,4 +75,5 @@ def _commit() -> str | None:
         ]
     except (OSError, subprocess.CalledProcessError):
         return None
-    return run[0] + ("+" if run[2] else "")
+    commit, _, changes = outputs
+    return commit + ("+" if changes else "")

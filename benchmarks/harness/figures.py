@@ -1,4 +1,4 @@
-"""How figures look, and how they are written."""
+"""The style of figures, and how they are written."""
 
 from __future__ import annotations
 
@@ -8,12 +8,13 @@ from typing import Any
 
 from solvers.atomic import replacing
 
-# Okabe and Ito's colours, apart for all kinds of colour vision; and grey levels.
+# Colours of Okabe and Ito, which differ for all kinds of colour vision and as greys;
+# and dashes.
 STYLES = (("#56B4E9", ":"), ("#E69F00", "-."), ("#0072B2", "--"), ("#D55E00", "-"))
 
 
 def style() -> AbstractContextManager[Any]:
-    """Sizes of letters, and a constant salt: the same runs give the same file."""
+    """A font size, and a constant salt so that the same runs give the same file."""
     import matplotlib
 
     settings: AbstractContextManager[Any] = matplotlib.rc_context(
@@ -28,7 +29,7 @@ def save(path: Path, drawing: Any) -> None:
     Raises
     ------
     InputError
-        A place that cannot be written to.
+        `path` cannot be written.
     """
     with replacing(path) as unfinished:
         metadata = {"Date": None} if path.suffix == ".svg" else None

@@ -1,4 +1,4 @@
-"""Finished runs in a file, so that long work can be interrupted and taken up again."""
+"""Finished runs in a file, so that long work can be interrupted and resumed."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ FORMAT = 2
 
 
 def digest(path: Path) -> str:
-    """A hash of a file's content, by which a log knows it again.
+    """A hash of a file's content, by which a log recognises the file.
 
     Raises
     ------
     InputError
-        A file that cannot be read.
+        The file cannot be read.
     """
     try:
         return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
@@ -46,16 +46,20 @@ def open_log(
     about: dict[str, Any] | None = None,
     **settings: Any,
 ) -> RunLog:
-    """The log of a command's ``--log``.
+    """The log that a command's option ``--log`` names.
 
     Parameters
     ----------
+    command
+        The command's name.
+    options
+        The command's options.
     names
-        The options that all runs of the file share.
+        Names of the options that all runs of the file share.
     about
-        What else its first line should say beside the environment.
+        What the file's first line should say beside the settings and the environment.
     settings
-        What else all runs share, such as the digest of a file.
+        What all runs share beside these options, such as the digest of a file.
     """
     shared = {name: vars(options)[name] for name in names}
     threads = vars(options).get("threads", 1)
@@ -72,19 +76,20 @@ class RunLog:
     Parameters
     ----------
     path
-        The file, taken up where it exists; None keeps nothing.
+        The file, which is continued if it exists; None keeps nothing.
     settings
         What all runs of the file share. Runs under other settings cannot be compared,
         so a file that was begun with others is refused.
     about
-        What else the first line should say, such as the environment. A file begun in
-        another one (commit, packages, processor) is taken up with a warning.
+        What the first line should say beside the settings, such as the environment. A
+        file begun in another one (commit, packages, processor) is taken up with a
+        warning.
 
     Raises
     ------
     InputError
-        A file that is no such log, that was begun with other settings, or that cannot
-        be written to.
+        The file is not a log of runs, was begun with other settings, or cannot be read
+        or written.
     """
 
     def __init__(
@@ -115,7 +120,7 @@ class RunLog:
                 )
 
     def run(self, key: str, make: Callable[[], dict[str, Any]]) -> dict[str, Any]:
-        """The run of that key: from the file, or made now and kept."""
+        """The run with the given key: from the file, or made now and kept."""
         if key not in self._runs:
             self._runs[key] = make()
             if self._path is not None:
@@ -123,19 +128,20 @@ class RunLog:
         return self._runs[key]
 
     def _read(self, path: Path) -> dict[str, Any]:
+        """Read the runs of a file; return the settings it was begun with."""
         try:
             content = path.read_bytes()
         except OSError as error:
             raise InputError(f"cannot read {path}: {error.strerror}") from error
         whole, newline, _ = content.rpartition(b"\n")
         try:
-            first, *others = (json.loads(line) for line in whole.split(b"\n"))
-            self._runs = {one["key"]: one["run"] for one in others}
+            first, *entries = (json.loads(line) for line in whole.split(b"\n"))
+            self._runs = {entry["key"]: entry["run"] for entry in entries}
             if not isinstance(first["settings"], dict):
                 raise TypeError("settings")
         except (ValueError, KeyError, TypeError) as error:
             raise InputError(f"{path} is not a log of runs") from error
-        # What follows the last end of a line was cut off while it was written.
+        # A last line without an end was cut off while it was written: remove it.
         with path.open("r+b") as file:
             file.truncate(len(whole) + len(newline))
         return dict(first)

@@ -1,4 +1,4 @@
-"""Problems: from files, their first rows, synthetic ones; temperatures that suit."""
+"""Problems of files, their first rows, synthetic ones; temperatures that suit them."""
 
 from __future__ import annotations
 
@@ -24,14 +24,20 @@ def load_problem(
     Raises
     ------
     InputError
-        A file that holds no problem; rows that it does not have.
+        The file does not hold a problem, or not as many rows.
     """
     problem = RoundingProblem.load(path, saturated)
     return problem if rows is None else first_rows(problem, rows)
 
 
 def first_rows(problem: RoundingProblem, rows: int) -> RoundingProblem:
-    """The first rows of a problem whose rows share one moment."""
+    """The first rows of a problem whose rows share one moment.
+
+    Raises
+    ------
+    InputError
+        The rows do not share one moment, or there are not as many.
+    """
     if problem.moment.shape != (problem.n, problem.n):
         raise InputError("--rows needs a problem whose rows share one moment")
     if not 1 <= rows <= problem.rows:
@@ -50,21 +56,21 @@ def first_rows(problem: RoundingProblem, rows: int) -> RoundingProblem:
 
 
 def headline(path: Path, problem: RoundingProblem) -> str:
-    """Name and size of a problem, to stand above its tables."""
+    """A line with the name and the size of a problem, to print above its tables."""
     return f"{path.stem}: {problem.rows} rows, n = {problem.n}"
 
 
 def suited_betas(problem: RoundingProblem) -> str:
-    """Options of annealers in units of 1/energy: temperatures that suit the problem."""
+    """Options ``beta_min`` and ``beta_max``, in 1/energy, that suit the problem."""
     low, high = BETAS / problem.scale.mean() ** 2
     return f"beta_min={low:.4g},beta_max={high:.4g}"
 
 
 def synthetic(n: int, rows: int) -> QuboBatch:
-    """Random weights of a convolution's inputs: patches of smooth images in channels.
+    """A batch of random weights of a convolution on patches of smooth images.
 
-    The moment is that of first-order autoregressive images times that of channels with
-    a mean, cut to n inputs.
+    H is the moment of first-order autoregressive images times that of channels with a
+    mean, cut to n inputs.
     """
     rng = np.random.default_rng(n)
     side = 7 if n % 49 == 0 else 3

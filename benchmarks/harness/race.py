@@ -15,11 +15,11 @@ from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, Monitor, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
 
-# uint8; of a solver out of the set int16.
+# uint8; int16 if the solver is out of the set.
 States = NDArray[np.integer[Any]]
-# A claimed energy may differ from the recomputed one by this share of it …
+# A claimed energy may differ from the recomputed one by this share of the latter …
 CLAIM_TOLERANCE = 1e-6
-# … or by this share of the terms that cancel in it.
+# … and by this share of the terms that cancel in it.
 CANCELLATION = 1e-12
 
 
@@ -44,15 +44,15 @@ def solve(
     budget: Budget,
     data: Sequence[LayerData] | None = None,
 ) -> list[Solution]:
-    """A solution for each of a problem's batches; compilation counts.
+    """A solution for each of a problem's batches; what is not compiled yet counts.
 
-    Several batches are solved one after the other; the seconds are shared. `data` are
-    the layers behind them.
+    Several batches are solved one after the other and share the seconds. `data` is the
+    layer's data for each batch.
     """
     solutions: list[Solution] = []
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
         for i, qubo in enumerate(qubos):
-            used = sum(found.seconds for found in solutions)
+            used = sum(solution.seconds for solution in solutions)
             solutions.append(
                 solver.solve(
                     qubo,
@@ -72,17 +72,18 @@ def judge(
     seed: int,
     solutions: Sequence[Solution],
 ) -> tuple[States, dict[str, Any]]:
-    """States [R, n] of the batches' solutions, and the record of what they are worth.
+    """States [R, n] of the batches' solutions, and the record of their quality.
 
-    A claim that the rounded weights do not bear out has the status ``invalid``.
+    The status is ``invalid`` if the rounded weights do not bear out the claimed
+    energies.
     """
-    joined = problem.join([found.states for found in solutions])
-    truth = problem.local_mse(joined)
+    joined = problem.join([solution.states for solution in solutions])
+    recomputed = problem.local_mse(joined)
     terms = np.concatenate([np.abs(q.offset) for q in qubos])
-    claimed = np.concatenate([found.energies for found in solutions])
-    allowed = CLAIM_TOLERANCE * np.abs(truth) + CANCELLATION * terms
-    honest = bool((np.abs(claimed - truth) <= allowed).all())
-    statuses = [found.status for found in solutions]
+    claimed = np.concatenate([solution.energies for solution in solutions])
+    allowed = CLAIM_TOLERANCE * np.abs(recomputed) + CANCELLATION * terms
+    honest = bool((np.abs(claimed - recomputed) <= allowed).all())
+    statuses = [solution.status for solution in solutions]
     status = next((s for s in ("time", "target") if s in statuses), "done")
     return joined, {
         "solver": solver.name,
@@ -90,22 +91,23 @@ def judge(
         "options": asdict(solver),
         "out_of_set": solver.out_of_set,
         "seed": seed,
-        "objective": float(truth.sum()),
-        "seconds": sum(found.seconds for found in solutions),
+        "objective": float(recomputed.sum()),
+        "seconds": sum(solution.seconds for solution in solutions),
         "status": status if honest else "invalid",
         "timing": {
-            part: sum(found.timing[part] for found in solutions)
+            part: sum(solution.timing[part] for solution in solutions)
             for part in solutions[0].timing
         },
         "flipped": int((joined != problem.nearest()).sum()),
         "info": [
-            {k: v for k, v in found.info.items() if _plain(v)} for found in solutions
+            {k: v for k, v in solution.info.items() if _plain(v)}
+            for solution in solutions
         ],
     }
 
 
 def _plain(value: Any) -> bool:
-    """Whether JSON can hold it as it is."""
+    """Whether JSON can hold `value` as it is."""
     if isinstance(value, list | tuple):
         return all(map(_plain, value))
     return isinstance(value, int | str) or (
@@ -114,6 +116,7 @@ def _plain(value: Any) -> bool:
 
 
 def _share(budget: Budget, used: float, batches: int) -> Budget:
+    """The next batch's budget: an equal share of the seconds for each one left."""
     if budget.seconds is None:
         return budget
     left = max(budget.seconds - used, 1e-3) / batches

@@ -18,25 +18,25 @@ from solvers.lattice.search import COLD, starting_heat
 from solvers.qubo import Float, States
 from solvers.walk import aligned
 
-# Order of the matrices that the limit of arithmetic is measured with.
+# Order of the matrices whose product measures the limit of arithmetic.
 ORDER = 1536
-# Operations of one measurement of the product kernel, roughly.
+# Approximate number of operations of one measurement of the product kernel.
 WORK = 1 << 27
-# Seconds that a measurement takes, at least; sweeps of one, at most.
+# Least number of seconds, and largest number of sweeps, of a measurement.
 ENOUGH, MOST_SWEEPS = 0.1, 60
-# Sweeps after which walks are taken to have settled at a temperature.
+# Number of sweeps after which walks are assumed to have settled at a temperature.
 SETTLING = 10
 
 
 def gemm_rate() -> float:
-    """Operations per second of BLAS."""
+    """Operations per second of BLAS in products of float32 matrices."""
     a = np.ones((ORDER, ORDER), np.float32)
     out = np.empty_like(a)
     return 2 * ORDER**3 / _seconds(lambda: np.matmul(a, a, out=out))
 
 
 def copy_rate(size: int) -> float:
-    """Bytes per second, read and written, between two arrays of so many together."""
+    """Bytes read and written per second in copies; both arrays together have `size`."""
     a, b = np.ones(size // 2, np.uint8), np.ones(size // 2, np.uint8)
     return 2 * (size // 2) / _seconds(lambda: np.copyto(b, a))
 
@@ -49,7 +49,7 @@ def _products(F, H, which, steps):  # type: ignore[no-untyped-def]
 
 
 def product_rate(width: int, count: int) -> float:
-    """Operations per second of `add_product` with so many random rows of H."""
+    """Operations per second of `add_product` with `count` random rows of H."""
     single = np.dtype(np.float32)
     F, H = (aligned(width, columns, single, 0.0) for columns in (LANES, width))
     steps = aligned(count, LANES, single, 0.0)
@@ -61,7 +61,7 @@ def product_rate(width: int, count: int) -> float:
 
 
 def _seconds(run: Callable[[], Any]) -> float:
-    """Seconds of one run, of as many as make a time that can be measured."""
+    """Mean seconds of a run, over as many runs as take a time that can be measured."""
     run()
     times, begun = 0, time.perf_counter()
     while (taken := time.perf_counter() - begun) < ENOUGH or not times:
@@ -74,8 +74,8 @@ def _seconds(run: Callable[[], Any]) -> float:
 class Sweep:
     """A sweep over the library at one temperature: seconds, and the kernel's counts.
 
-    `products` are those of a library in one block, or the rows of H in the products
-    with the whole of it.
+    `products` is the number of products if the library is one block; otherwise it is
+    the number of rows in products with the whole of H.
     """
 
     seconds: float
@@ -84,7 +84,7 @@ class Sweep:
 
 
 class Walks:
-    """One walk for each row, and its temperatures as `lattice` finds them."""
+    """One walk for each row, at temperatures that are found as `lattice` finds them."""
 
     def __init__(self, lanes: Lanes, library: Vectors) -> None:
         self._lanes, self._rows = lanes, np.arange(lanes.qubo.rows)
@@ -96,9 +96,9 @@ class Walks:
         self._settle(np.ones(SETTLING))
 
     def time(self, factor: float, repeats: int) -> Sweep:
-        """Cool or heat the walks to so much of their temperature, and time sweeps.
+        """Cool or heat the walks to `factor` times their temperature, and time sweeps.
 
-        The shortest time of all repeats, and the mean counts.
+        Returns the shortest time of all repeats, and the mean counts.
         """
         self._settle(np.geomspace(1, max(factor, COLD), SETTLING))
         self._settle(np.full(SETTLING, factor))
@@ -119,7 +119,7 @@ class Walks:
         self._stand(self.tiles.last_states())
 
     def _sweep(self, factors: Float) -> Sweep:
-        """So many sweeps; what one took on average."""
+        """Sweep once per factor; return what a sweep took on average."""
         self._calls += 1
         rng = np.random.default_rng(self._calls)
         streams: NDArray[np.uint64] = rng.integers(

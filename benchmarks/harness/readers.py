@@ -1,7 +1,7 @@
-"""From the text of an option to its value, or to one line that says what is wrong.
+"""Readers of options: from text to a checked value, or an error of one line.
 
-A reader that options share takes the flag, which leads its messages, and the text or
-number that the parser has found.
+A `Reader` takes the flag, for error messages, and the text or the number that the
+parser has read.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ FIGURES = (".svg", ".png")
 
 
 def at_least(least: int) -> Reader:
-    """A finite number that is no smaller."""
+    """A reader of finite numbers that are at least `least`."""
 
     def read(flag: str, value: float) -> float:
         if not least <= value < math.inf:
@@ -35,14 +35,17 @@ def at_least(least: int) -> Reader:
 
 
 def positive(flag: str, value: float) -> float:
-    """A finite number above 0."""
+    """Read a finite number above 0."""
     if not 0 < value < math.inf:
         raise InputError(f"{flag} must be positive, not {value}")
     return value
 
 
 def numbers(kind: type, example: str, each: Reader) -> Reader:
-    """Numbers separated by commas, each of which another reader takes."""
+    """A reader of numbers separated by commas, each of which the reader `each` takes.
+
+    Error messages quote `example`.
+    """
 
     def read(flag: str, text: str) -> list[Any]:
         try:
@@ -55,13 +58,13 @@ def numbers(kind: type, example: str, each: Reader) -> Reader:
 
 
 def ladder(kind: type, example: str, each: Reader) -> Reader:
-    """Such numbers in increasing order, each once."""
+    """A reader as from `numbers` that sorts the numbers and removes duplicates."""
     read = numbers(kind, example, each)
     return lambda flag, text: sorted(set(read(flag, text)))
 
 
 def numbers_or_all(flag: str, text: str) -> list[int] | None:
-    """Whole numbers separated by commas; None: ``all``."""
+    """Read whole numbers separated by commas; None for ``all``."""
     if text == "all":
         return None
     try:
@@ -71,7 +74,7 @@ def numbers_or_all(flag: str, text: str) -> list[int] | None:
 
 
 def writable(flag: str, path: Path) -> Path:
-    """A place for a file, refused before the work rather than after."""
+    """Read a path that can be written; it is checked before the work, not after."""
     if not path.resolve().parent.is_dir():
         raise InputError(f"cannot write {path}: its folder does not exist")
     if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
@@ -80,14 +83,14 @@ def writable(flag: str, path: Path) -> Path:
 
 
 def writable_arrays(flag: str, path: Path) -> Path:
-    """A place for arrays."""
+    """Read a path that can be written and whose suffix is that of a file of arrays."""
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"cannot write {path}: name it .npz or .safetensors")
     return writable(flag, path)
 
 
 def figure(flag: str, path: Path) -> Path:
-    """A place for a figure that can be drawn."""
+    """Read a path for a figure, and check that matplotlib is installed."""
     if path.suffix not in FIGURES:
         raise InputError(f"{flag} must end in .svg or .png, not {path.name!r}")
     if not path.parent.is_dir():
@@ -101,7 +104,7 @@ def figure(flag: str, path: Path) -> Path:
 
 
 def read_entry(text: str) -> tuple[Solver, float | None]:
-    """The solver and its seconds of ``NAME[option=value,…]@SECONDS``."""
+    """Solver and seconds of ``NAME[option=value,…]@SECONDS``; None without seconds."""
     name, at, seconds = text.rpartition("@")
     if not at or "]" in seconds:
         return parse_solver(text), None
@@ -115,7 +118,7 @@ def read_entry(text: str) -> tuple[Solver, float | None]:
 
 
 def read_target(text: str) -> float | tuple[Solver, float]:
-    """A ratio, or a solver and the seconds it gets to reach the target."""
+    """A ratio; or a solver and seconds, whose result is the target."""
     try:
         ratio = float(text)
     except ValueError:
@@ -142,7 +145,7 @@ def split_layer(text: str) -> tuple[str, str]:
 
 
 def parse_grid(options: Namespace) -> Grid:
-    """The grid of ``--bits --grid --granularity --saturated``."""
+    """The grid that ``--bits --grid --granularity --saturated`` describe."""
     rule, _, span = (options.grid or "weight-mse").partition(",")
     rule, _, percentile = rule.partition(":")
     granularity, _, size = (options.granularity or "tensor").partition(":")

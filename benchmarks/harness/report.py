@@ -1,4 +1,4 @@
-"""Records of a run: the table, the JSON file, the rounded weights."""
+"""Output of a run: the table, the JSON file, the rounded weights."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from solvers.atomic import replacing
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """The results as text, one solver a line."""
+    """The results as a table with one line for each solver."""
     nearest, full = record["results"][0], record["full_precision"]
     objective = record["problem"]["objective"]
     own = objective != "second-moment"
@@ -72,7 +72,7 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
     Raises
     ------
     InputError
-        A place that cannot be written to.
+        `path` cannot be written.
     """
     with replacing(path) as partial:
         partial.write_text(json.dumps(record, indent=2, allow_nan=False) + "\n")
@@ -83,9 +83,9 @@ def save_roundings(
 ) -> None:
     """Write what is needed to score every rounding without this code.
 
-    ``weight``, ``base`` and ``scale`` are ``[R, n]`` (scale ``[R, 1]`` where rows have
-    one); per solver ``states_<solver>`` is ``[R, n]`` and ``weights_<solver>`` the
-    rounded weight in the layer's own shape.
+    ``weight`` and ``base`` are ``[R, n]``, ``scale`` is ``[R, n]``, or ``[R, 1]`` with
+    one scale per row. For each solver, ``states_<solver>`` is ``[R, n]`` and
+    ``weights_<solver>`` is the rounded weight in the layer's own shape.
     """
     problem = subject.problem
     arrays: dict[str, NDArray[Any]] = {
@@ -100,6 +100,7 @@ def save_roundings(
 
 
 def _interval(interval: tuple[float, float] | None) -> str:
+    """An interval to append to a figure; empty if there is none."""
     if interval is None:
         return ""
     return f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"

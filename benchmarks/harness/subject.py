@@ -1,4 +1,4 @@
-"""What is rounded and scored: a layer of a network, or a problem from a file."""
+"""`Subject`: what is rounded and scored, a layer of a network or a saved problem."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ class Subject:
     Attributes
     ----------
     problem
-        What solvers minimise.
+        The problem for solvers to minimise.
     moment
         ``[n, n]`` or ``[G, n, n]``: the undamped second moment of the calibration
-        inputs, which the local MSE is measured with whatever the objective; None where
-        a file poses an objective of its own.
+        inputs, with which the local MSE is measured whatever the objective; None for a
+        saved problem with an objective of its own.
     shape
-        Of the layer's weight.
+        Shape of the layer's weight.
     description
         The ``problem`` part of the record.
     accuracy
@@ -56,7 +56,7 @@ class Subject:
     source: Source | None = None
 
     def local_mse(self, states: NDArray[np.integer[Any]]) -> float:
-        """Sum over the rows of the mean squared error on the calibration inputs."""
+        """The mean squared error on the calibration inputs, summed over the rows."""
         if self.moment is None:
             return float(self.problem.local_mse(states).sum())
         from qubo_rounding.network.evaluate import output_mse
@@ -65,9 +65,9 @@ class Subject:
         return float(output_mse(self.problem.weight, rounded, self.moment).sum())
 
     def layer_data(self) -> list[LayerData] | None:
-        """What the layer does with the calibration images, for each of the batches.
+        """The layer's data on the calibration images for each batch of the problem.
 
-        None where that is not known, or not what the objective is about.
+        None for a saved problem, or if the objective is not the layer's output.
         """
         if self.accuracy is None or self.source is None:
             return None
@@ -83,7 +83,21 @@ class Subject:
 class Accuracy:
     """Scores of a network with one layer rounded, on held-out images.
 
-    The first rounding scored, the nearest, is what later ones are compared with.
+    The first rounding to be scored must be the nearest one: later roundings are
+    compared with it.
+
+    Attributes
+    ----------
+    network, layer
+        The original network, and the name of the layer.
+    images
+        The held-out images.
+    moment
+        Second moment of the layer's inputs on these images.
+    reference
+        Predictions of the original network.
+    nearest
+        Predictions with the nearest rounding, once it has been scored.
     """
 
     network: nn.Module
@@ -94,7 +108,7 @@ class Accuracy:
     nearest: Predictions | None = field(default=None, init=False)
 
     def full_precision(self) -> dict[str, float | None]:
-        """Top-1 and top-5 in percent; None where the labels do not fit."""
+        """Top-1 and top-5 of the original network in percent; None without labels."""
         return self._labelled(self.reference)
 
     def score(self, weight: Array, rounded: Array, name: str) -> dict[str, Any]:
@@ -102,16 +116,16 @@ class Accuracy:
         from qubo_rounding.network import evaluate
 
         network = evaluate.with_weights(self.network, self.layer, rounded)
-        found = evaluate.predict(network, self.images, description=name)
+        predictions = evaluate.predict(network, self.images, description=name)
         if self.nearest is None:
-            self.nearest = found
-        agrees = found.agrees(self.reference)
+            self.nearest = predictions
+        agrees = predictions.agrees(self.reference)
         scores: dict[str, Any] = {
             "heldout_mse": float(
                 evaluate.output_mse(weight, rounded, self.moment).sum()
             ),
             "sqnr_db": _finite(evaluate.sqnr_db(weight, rounded, self.moment)),
-            **self._labelled(found),
+            **self._labelled(predictions),
             "agreement": 100 * float(agrees.mean()),
             "agreement_minus_nearest": _percent(
                 evaluate.paired_interval(agrees, self.nearest.agrees(self.reference))
@@ -121,23 +135,24 @@ class Accuracy:
         if self.images.labels is not None:
             scores["top1_minus_nearest"] = _percent(
                 evaluate.paired_interval(
-                    found.correct(self.images.labels),
+                    predictions.correct(self.images.labels),
                     self.nearest.correct(self.images.labels),
                 )
             )
         return scores
 
-    def _labelled(self, found: Predictions) -> dict[str, float | None]:
+    def _labelled(self, predictions: Predictions) -> dict[str, float | None]:
+        """Top-1 and top-5 of predictions in percent; None if the labels do not fit."""
         if self.images.labels is None:
             return {"top1": None, "top5": None}
         return {
-            f"top{k}": 100 * float(found.correct(self.images.labels, k).mean())
+            f"top{k}": 100 * float(predictions.correct(self.images.labels, k).mean())
             for k in (1, 5)
         }
 
 
 def from_file(path: Path, saturated: str | None) -> Subject:
-    """A saved problem; its local MSE is all there is to score."""
+    """A saved problem, which is scored by its local MSE alone."""
     problem = RoundingProblem.load(path, saturated)
     objective = problem.meta.get("objective", "second-moment")
     if problem.gradient is not None or problem.blocks.shape[-1] != problem.n:
@@ -175,7 +190,8 @@ def from_layer(
     Raises
     ------
     InputError
-        Whatever does not exist or does not fit; see `load_network`, `load_images`.
+        The network, the layer, the weights or the images do not exist or do not fit;
+        see `load_network` and `load_images`.
     """
     from qubo_rounding.network import evaluate
     from qubo_rounding.network.layers import find_layer, layer_moments
@@ -184,7 +200,7 @@ def from_layer(
     from qubo_rounding.network.source import BATCH, image_count, load_source
 
     model, name = split_layer(layer)
-    # A misspelt layer should cost no download.
+    # Before the network is loaded: a misspelt layer should cost no download.
     find_layer(architecture(model), name)
     source = load_source(model, weights, images, calibration, evaluation, say)
     network, held_out = source.network, source.evaluation
@@ -192,9 +208,7 @@ def from_layer(
     if held_out.labels is None:
         say("the images' labels are not the network's: accuracy is not reported")
     meta = source.meta(name, objective)
-    posed = pose(
-        *(network, name, source.batches, grid, objective), meta=meta, seed=seed
-    )
+    posed = pose(network, name, source.batches, grid, objective, meta=meta, seed=seed)
     problem = posed.problem
     accuracy = Accuracy(
         network=network,
@@ -222,7 +236,8 @@ def from_layer(
 
 
 def _describe(problem: RoundingProblem) -> dict[str, Any]:
-    # As short as it can be said: one number, one per row, or what they span.
+    """Size, grid and pinned weights of a problem, for the record."""
+    # The scale as briefly as possible: one number, one per row, or least and largest.
     scale = np.unique(problem.scale)
     described: Any = {"min": float(scale[0]), "max": float(scale[-1])}
     if len(scale) == 1:

@@ -1,4 +1,4 @@
-"""Figures as text, and text in columns."""
+"""Numbers as text, and text in columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:
-    """Lines of cells as a table, the first column to the left, the others right."""
+    """Lines of cells as a table: the first column aligned left, the others right."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(
@@ -19,12 +19,12 @@ def columns(lines: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int, missing: str = "-") -> str:
-    """A figure, or what stands for a missing one."""
+    """A number as text, or the text for a missing one."""
     return missing if value is None else f"{value:.{digits}f}"
 
 
 def median_and_range(values: Sequence[float], digits: int = 5) -> str:
-    """The median, and of several values the lowest and the highest."""
+    """The median and, of several values, the lowest and the highest."""
     text = f"{statistics.median(values):.{digits}f}"
     if len(values) > 1:
         text += f" [{min(values):.{digits}f}, {max(values):.{digits}f}]"
@@ -32,7 +32,7 @@ def median_and_range(values: Sequence[float], digits: int = 5) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    """The mean, and of several values the standard deviation."""
+    """The mean and, of several values, the standard deviation."""
     text = f"{statistics.fmean(values):.{digits}f}"
     if len(values) > 1:
         text += f" ± {statistics.stdev(values):.{digits}f}"

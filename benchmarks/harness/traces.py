@@ -1,4 +1,4 @@
-"""When runs of growing length reach a target."""
+"""The time at which runs of growing length reach a target."""
 
 from __future__ import annotations
 
@@ -11,18 +11,19 @@ import numpy as np
 from benchmarks.harness.trials import Trial
 from solvers.qubo import Float
 
-# How far apart, at most, are the budgets in which a target is looked for.
+# Largest factor between two successive budgets in which a target is looked for.
 STEP = math.sqrt(2)
-# A run that takes longer than its budget by this factor does not keep to it.
+# A run that takes longer than this many times its budget does not keep to it.
 LATE = 1.1
-# Sums of the same errors may differ by this share.
+# Relative difference that rounding may make between sums of the same errors.
 ROUNDING = 1e-9
+# Samples of the bootstrap.
 RESAMPLES = 10_000
 MISSED = (math.inf, math.inf)
 
 
 def budgets(seconds: Sequence[float]) -> Iterator[float]:
-    """The given budgets, in increasing order, and so many between that none is far."""
+    """The given increasing budgets, with others between them at most `STEP` apart."""
     yield seconds[0]
     for low, high in pairwise(seconds):
         steps = math.ceil(math.log(high / low) / math.log(STEP) - 1e-9)
@@ -33,16 +34,27 @@ def budgets(seconds: Sequence[float]) -> Iterator[float]:
 def time_to(
     run: Callable[[float], Trial], ratio: float, ladder: Sequence[float]
 ) -> tuple[float, float]:
-    """Seconds to the ratio, with building and without; infinite where it is missed.
+    """Seconds to the ratio, with building and without; infinite if it is missed.
 
-    `run` gives the run with so many seconds, `ladder` the seconds to try. The building
-    taken off is that of the whole run.
+    Parameters
+    ----------
+    run
+        Gives the trial with a budget in seconds.
+    ratio
+        The ratio to nearest to reach.
+    ladder
+        The budgets to try, in increasing order.
+
+    Returns
+    -------
+    whole, search
+        Seconds with building and without; all of the run's building is subtracted.
     """
     enough = ratio * (1 + ROUNDING)
 
     def reached(seconds: float) -> tuple[float, float]:
         trial = run(seconds)
-        # What the trace claims must hold of the answer.
+        # The answer must bear out what the trace claims.
         held = trial.ratio is not None and trial.ratio <= enough
         if held and trial.status != "invalid":
             for at, lowest in trial.falls:
@@ -50,10 +62,11 @@ def time_to(
                     return at, max(at - trial.building, 0.0)
         return MISSED
 
-    # Most that miss with the longest budget need not be tried with every shorter one.
+    # The longest budget comes first: most runs that miss with it would miss with every
+    # shorter one.
     if reached(ladder[-1]) == MISSED:
         return MISSED
-    return next(found for s in ladder if (found := reached(s)) != MISSED)
+    return next(times for s in ladder if (times := reached(s)) != MISSED)
 
 
 def interval(times: Float) -> tuple[float, float]:

@@ -1,4 +1,4 @@
-"""Runs of solvers on one posed problem, kept as they finish."""
+"""`Trials`: runs of solvers on one problem, each kept in the log once it has ended."""
 
 from __future__ import annotations
 
@@ -16,32 +16,34 @@ from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
 
-# Figures of an answer's states [R, n] that are kept with its run.
+# Computes figures from an answer's states [R, n], to be kept with its run.
 Score = Callable[[States], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run of a solver on a problem, its answer judged.
+    """A finished run of a solver on a problem, with its answer judged.
 
     Attributes
     ----------
     label
-        Of the solver.
+        The solver's label.
     objective
-        Summed over the rows, recomputed from the rounded weights.
+        The error summed over the rows, recomputed from the rounded weights.
     ratio
-        To rounding to nearest; None where that has no error.
+        The error's ratio to that of rounding to nearest; None if the latter is 0.
     seconds
-        Everything the solver did with the problem.
+        Seconds of all that the solver did with the problem.
     status
-        ``"invalid"`` where the rounded weights do not bear out what was claimed.
+        As in `Solution`; ``"invalid"`` if the rounded weights do not bear out the
+        claimed energies.
     info
-        The solver's remarks, for each of the problem's batches.
+        The solver's remarks on each of the problem's batches.
     falls
-        Seconds and ratio, whenever the error summed over all rows was lowest so far.
+        Seconds and ratio at each time when the error summed over all rows became lower
+        than ever before.
     scores
-        What else was made of the states.
+        Figures that a `Score` has computed from the states.
     """
 
     label: str
@@ -54,7 +56,7 @@ class Trial:
     scores: dict[str, Any] = field(default_factory=dict)
 
     def total(self, remark: str) -> float:
-        """A figure of the remarks, summed over the batches."""
+        """A number of the solver's remarks, summed over the batches."""
         return float(sum(note.get(remark, 0) for note in self.info))
 
     @property
@@ -69,15 +71,15 @@ class Trials:
     Parameters
     ----------
     pose
-        Gives the problem; called once, and not at all where the log has every run.
+        Gives the problem; called once, and not at all if the log has every run.
     log
         Where runs are kept.
     threads
-        Of every run.
+        Number of threads of every run.
     name
-        What the keys of the log begin with, where it holds runs on several problems.
+        Beginning of the log's keys, for logs with runs on several problems.
     data
-        What the layer does, for solvers that look at more than the quadratic form;
+        Gives the layer's data, for solvers that look at more than the quadratic form;
         called for every such run.
     """
 
@@ -103,7 +105,7 @@ class Trials:
         sweeps: int | None = None,
         score: Score | None = None,
     ) -> Trial:
-        """One run."""
+        """The run of a solver with a seed and a budget."""
         key = self._name + solver_key(solver)
         key += "" if seconds is None else f"@{seconds!r}"
         key += "" if sweeps is None else f" sweeps {sweeps}"
@@ -139,6 +141,7 @@ class Trials:
     def _make(
         self, solver: Solver, seed: int, budget: Budget, score: Score | None
     ) -> dict[str, Any]:
+        """Make a run; return the fields of its `Trial`."""
         if label(solver) not in self._compiled:
             solver.compile_for(self._qubos[0])
             self._compiled.add(label(solver))
@@ -160,21 +163,21 @@ class Trials:
 
 
 def falls(solutions: Sequence[Solution], nearest: float) -> list[tuple[float, float]]:
-    """Seconds and ratio, whenever the error summed over all rows was lowest so far.
+    """Seconds and ratio, each time the error summed over all rows is lower than before.
 
-    The solutions' seconds follow one another; until its turn has come a batch stands
-    at its start (at infinity, where the solver keeps none).
+    The batches are solved one after the other. Until its turn comes, a batch counts
+    with the error of its start (infinite if the solver keeps no start).
     """
-    sums = np.array([found.trace[1][0].sum() for found in solutions])
+    sums = np.array([solution.trace[1][0].sum() for solution in solutions])
     begun, lowest, steps = 0.0, math.inf, []
-    for i, found in enumerate(solutions):
-        seconds, energies = found.trace
+    for i, solution in enumerate(solutions):
+        seconds, energies = solution.trace
         for at, energy in zip(seconds, energies.sum(axis=1), strict=True):
             sums[i] = energy
             if (total := float(sums.sum())) < lowest:
                 lowest = total
                 steps.append(
-                    (float(begun + found.timing["prepare"] + at), lowest / nearest)
+                    (float(begun + solution.timing["prepare"] + at), lowest / nearest)
                 )
-        begun += found.seconds
+        begun += solution.seconds
     return steps

@@ -31,27 +31,27 @@ from benchmarks.regression.baseline import (
 )
 from solvers import InputError
 
-# Measurements of a case that seems slower, beside the first.
+# Times that a case which seems slower is measured again.
 AGAIN = 2
 # pytest's exit codes for tests that ran: all passed, some failed.
 PASSED, FAILED = 0, 1
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "update")
     add(parser, "tolerance", default=1.5)
     add(parser, "stored", default=STORED, note="the one in the package")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line of ``benchmarks.regression``; the exit code."""
+    """Run the command line of ``benchmarks.regression``; return the exit code."""
     command = sys.modules[__name__]
     return execute(command, "python -m benchmarks.regression", arguments)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Measure, and store or compare; the exit code."""
+    """Measure, then store or compare; return the exit code."""
     stored = None if options.update else read(options.baseline)
     measured, complaints = measure()
     if complaints:
@@ -72,7 +72,7 @@ def run(options: argparse.Namespace) -> int:
         if not slow:
             break
         for name, entry in measure(slow)[0].items():
-            measured[name] = min(measured[name], entry, key=lambda one: one.time)
+            measured[name] = min(measured[name], entry, key=lambda entry: entry.time)
     faults = compare(measured, stored, options.tolerance)
     print(table(measured, stored, faults))
     wrong = sum(map(bool, faults.values()))
@@ -81,12 +81,19 @@ def run(options: argparse.Namespace) -> int:
 
 
 def measure(names: Sequence[str] = ()) -> tuple[dict[str, Entry], str]:
-    """Entries of the suite, or of some of its cases, and what pytest complains of.
+    """Run the suite, or the cases with the given names.
+
+    Returns
+    -------
+    measured
+        Entries by the name of the case.
+    complaints
+        Output of pytest if a case failed; else empty.
 
     Raises
     ------
     InputError
-        Where pytest or pytest-benchmark is missing, or cannot run the suite.
+        pytest or pytest-benchmark is missing, or cannot run the suite.
     """
     if not (find_spec("pytest") and find_spec("pytest_benchmark")):
         raise InputError(
@@ -102,21 +109,34 @@ def measure(names: Sequence[str] = ()) -> tuple[dict[str, Entry], str]:
         # test_kernel[…] is in test_kernels.py.
         cases = [f"{folder / name.partition('[')[0]}s.py::{name}" for name in names]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", *(cases or [str(folder)])]
-            + ["-p", "pytest_benchmark.plugin", "-p", "no:cacheprovider"]
-            + ["-o", "addopts=", "-q", "--benchmark-quiet", "--no-baseline"]
-            + [f"--benchmark-json={file}"],
+            [
+                sys.executable,
+                "-m",
+                "pytest",
+                *(cases or [str(folder)]),
+                "-p",
+                "pytest_benchmark.plugin",
+                "-p",
+                "no:cacheprovider",
+                "-o",
+                "addopts=",
+                "-q",
+                "--benchmark-quiet",
+                "--no-baseline",
+                f"--benchmark-json={file}",
+            ],
             env=env,
             capture_output=True,
             text=True,
         )
         if done.returncode not in (PASSED, FAILED) or not file.exists():
-            said = (done.stderr + done.stdout).strip().splitlines() or ["nothing said"]
-            reason = next((s for s in said if s.startswith("ERROR")), said[-1])
+            output = (done.stderr + done.stdout).strip().splitlines()
+            output = output or ["nothing said"]
+            reason = next((s for s in output if s.startswith("ERROR")), output[-1])
             raise InputError(f"pytest cannot run the suite: {reason}")
         content = json.loads(file.read_text("utf-8"))
     keys = [field.name for field in fields(Entry)]
-    # A case that failed while it was measured has left nothing.
+    # A case that failed while it was measured has left no information.
     measured = {
         case["name"]: Entry(**{key: case["extra_info"][key] for key in keys})
         for case in content["benchmarks"]
@@ -139,8 +159,8 @@ def table(
         fine = "better" if now and before and now.beats(before) else "ok"
         lines.append(
             [name]
-            + [f"{one.energy:.6g}" if one else "-" for one in (now, before)]
-            + [f"{one.time:.3g}" if one else "-" for one in (now, before)]
+            + [f"{entry.energy:.6g}" if entry else "-" for entry in (now, before)]
+            + [f"{entry.time:.3g}" if entry else "-" for entry in (now, before)]
             + [f"{now.time / before.time:.2f}" if now and before else "-"]
             + [" ".join(f"{k} {n}" for k, n in known.counts.items()) or "-"]
             + ["; ".join(wrong) or fine]

@@ -1,4 +1,4 @@
-"""What the suite measured, what it should have, and the difference."""
+"""Entries that the suite measures, the stored ones, and their comparison."""
 
 from __future__ import annotations
 
@@ -12,26 +12,26 @@ from typing import Any
 from solvers import InputError
 
 STORED = Path(__file__).with_name("baseline.json")
-# Counts of another processor, or of other versions of the libraries, may be off by this
-# share: last bits decide differently there, and one decision leads to others.
+# On another processor, or with other versions of the libraries, counts may be off by
+# this share: last bits differ there, so that decisions do, and one leads to others.
 COUNTS_ELSEWHERE = 0.1
 FORM = "a baseline of this suite; python -m benchmarks regression --update makes one"
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One case.
+    """The result of one case.
 
     Attributes
     ----------
     energy
-        Of the answers, summed over the rows.
+        Energy of the answers, summed over the rows.
     tolerance
-        The share of it by which a stored energy may be exceeded.
+        Share of a stored energy by which it may be exceeded.
     time
-        Median seconds of a round over those of `calibration` at that time.
+        Median seconds of a round, over those of the `calibration` beside them.
     counts
-        Of what the solver says it did: sweeps, flips, steps.
+        What the solver says it did: numbers of sweeps, flips, steps.
     """
 
     energy: float
@@ -47,19 +47,19 @@ class Entry:
             raise ValueError("an entry holds finite numbers")
 
     def faults(self, stored: Entry, counts_off: float) -> list[str]:
-        """What is wrong with the answer: its energy, its counts.
+        """What is wrong with the energy and the counts, one line each.
 
-        The latter may be off by the share `counts_off`, to either side.
+        Counts may differ from the stored ones by the share `counts_off`.
         """
-        found = []
+        faults = []
         allowed = stored.energy + self.tolerance * abs(stored.energy)
         if not self.energy <= allowed:
-            found.append(f"energy {self.energy:.10g}, was {stored.energy:.10g}")
+            faults.append(f"energy {self.energy:.10g}, was {stored.energy:.10g}")
         for name in sorted(self.counts.keys() | stored.counts.keys()):
             now, before = self.counts.get(name), stored.counts.get(name)
             if now is None or before is None or _off(now, before) > counts_off:
-                found.append(f"{name} {now}, was {before}")
-        return found
+                faults.append(f"{name} {now}, was {before}")
+        return faults
 
     def beats(self, stored: Entry) -> bool:
         """Whether the energy is lower by more than the tolerance."""
@@ -68,27 +68,27 @@ class Entry:
 
 @dataclass(frozen=True)
 class Baseline:
-    """Entries by case, and what they were made with (see `platform`)."""
+    """Entries by case, and the `platform` that they were made with."""
 
     made_with: dict[str, str]
     entries: dict[str, Entry]
 
     def counts_off(self) -> float:
-        """By which share counts may be off here."""
+        """The share by which counts may differ on this platform."""
         return 0.0 if self.made_with == platform() else COUNTS_ELSEWHERE
 
 
 def read(path: Path) -> Baseline:
-    """A stored baseline.
+    """Read a stored baseline.
 
     Raises
     ------
     InputError
-        A file that cannot be read or that is none.
+        The file cannot be read, or is not a baseline.
     """
     try:
         content = json.loads(path.read_text("utf-8"))
-        entries = {name: Entry(**one) for name, one in content["entries"].items()}
+        entries = {name: Entry(**entry) for name, entry in content["entries"].items()}
         return Baseline(dict(content["made_with"]), entries)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
@@ -97,7 +97,7 @@ def read(path: Path) -> Baseline:
 
 
 def platform() -> dict[str, str]:
-    """What decides about last bits: processor and libraries."""
+    """The processor and the versions of libraries, which decide about last bits."""
     import llvmlite.binding
     import numba
     import numpy
@@ -114,23 +114,24 @@ def platform() -> dict[str, str]:
 def compare(
     measured: Mapping[str, Entry], stored: Baseline, slower: float
 ) -> dict[str, list[str]]:
-    """What is wrong with every case, measured or stored; nothing: an empty list.
+    """The faults of every case, measured or stored; a case without has an empty list.
 
-    A case that takes more than `slower` times as long is wrong.
+    A case that takes more than `slower` times as long as before is a fault.
     """
-    found: dict[str, list[str]] = {}
+    faults: dict[str, list[str]] = {}
     for name in [*measured, *sorted(stored.entries.keys() - measured.keys())]:
         if name not in measured:
-            found[name] = ["missing"]
+            faults[name] = ["missing"]
         elif name not in stored.entries:
-            found[name] = ["new"]
+            faults[name] = ["new"]
         else:
             now, before = measured[name], stored.entries[name]
-            found[name] = now.faults(before, stored.counts_off())
+            faults[name] = now.faults(before, stored.counts_off())
             if now.time > slower * before.time:
-                found[name].append(f"{now.time / before.time:.2f} times as long")
-    return found
+                faults[name].append(f"{now.time / before.time:.2f} times as long")
+    return faults
 
 
 def _off(now: int, before: int) -> float:
+    """The relative difference of two counts."""
     return abs(now - before) / max(before, 1)

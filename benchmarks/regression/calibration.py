@@ -1,4 +1,4 @@
-"""How fast the machine is just now: the unit of the suite's times."""
+"""The machine's present speed: the unit of the suite's times."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ SIZE, STEPS = 256, 50_000
 
 
 def seconds() -> float:
-    """Processor seconds of a matrix product and of a single-flip search in caricature.
+    """Processor seconds of a matrix product and of something like a single-flip search.
 
-    Together a few ms. The product is the smaller part: few cases spend their time in
-    BLAS, whose speed differs most between processors.
+    Both together take a few ms. The product is the smaller part: few cases spend their
+    time in BLAS, whose speed differs most between processors.
     """
     compiled, matrix = _prepared()
     begun = time.process_time()
@@ -36,7 +36,7 @@ def _prepared() -> tuple[Any, NDArray[np.float64]]:
 
 
 def _walk(matrix: NDArray[np.float64], fields: NDArray[np.float64], steps: int) -> None:
-    """Add or subtract rows, as the sign of a field says."""
+    """Add or subtract rows of the matrix by the signs of the fields."""
     n = len(fields)
     for step in range(steps):
         i = step % n

@@ -1,4 +1,4 @@
-"""How the suite measures a case, and judges its answer."""
+"""Fixtures of the suite: they measure a case and judge its answer."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ import scipy.linalg  # noqa: F401  (only libraries that are loaded can be limite
 from benchmarks.regression import baseline, calibration
 from solvers.threads import one_blas_thread
 
-# Rounds take about so long together, and are so many.
+# Seconds of all rounds of a case together, roughly; least and largest number of rounds.
 SECONDS, FEWEST, MOST = 0.5, 5, 50
 
-# Energy and counts of what the work returned.
+# Gives the energy and the counts of what the work returned.
 Judge = Callable[[Any], tuple[float, dict[str, int]]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """For the command, which compares by itself."""
+    """Add an option for the command, which compares with the baseline by itself."""
     parser.addoption(
         "--no-baseline",
         action="store_true",
@@ -32,14 +32,14 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
-    """Sums of BLAS in one order, and times of one core."""
+    """Limit BLAS to one thread: its sums have one order, and times are of one core."""
     with one_blas_thread():
         yield
 
 
 @pytest.fixture(scope="session")
 def stored(request: pytest.FixtureRequest) -> baseline.Baseline | None:
-    """The stored baseline, unless the run is told to do without."""
+    """The stored baseline; None with ``--no-baseline``."""
     without = request.config.getoption("--no-baseline")
     return None if without else baseline.read(baseline.STORED)
 
@@ -48,7 +48,7 @@ def stored(request: pytest.FixtureRequest) -> baseline.Baseline | None:
 def measure(
     benchmark: Any, stored: baseline.Baseline | None
 ) -> Callable[..., baseline.Entry]:
-    """Measure ``work(*prepare())``, leave an `Entry` in ``extra_info``, assert it."""
+    """Measure ``work(*prepare())``, leave an `Entry` in ``extra_info``, check it."""
 
     def run(
         prepare: Callable[[], tuple[Any, ...]],
@@ -56,7 +56,7 @@ def measure(
         judge: Judge,
         tolerance: float,
     ) -> baseline.Entry:
-        # Compiles, which is not measured.
+        # The first run compiles, and is not measured.
         energy, counts = judge(work(*prepare()))
         arguments = prepare()
         begun = perf_counter()
@@ -66,23 +66,23 @@ def measure(
         units = []
 
         def next_round() -> tuple[tuple[Any, ...], dict[str, Any]]:
-            # Beside every round, since other loads on a machine come and go.
+            # Calibrate beside every round, since other loads on a machine come and go.
             units.append(calibration.seconds())
             return prepare(), {}
 
         benchmark.pedantic(
             work, setup=next_round, rounds=round(min(max(rounds, FEWEST), MOST))
         )
-        # With --benchmark-disable there are none.
+        # With --benchmark-disable there are no statistics.
         seconds = benchmark.stats.stats.data if benchmark.stats else [0.0]
-        found = baseline.Entry(
+        entry = baseline.Entry(
             energy, tolerance, median(seconds) / median(units), counts
         )
-        benchmark.extra_info.update(asdict(found))
+        benchmark.extra_info.update(asdict(entry))
         if stored is not None:
             before = stored.entries.get(benchmark.name)
             assert before is not None, f"not in {baseline.FORM}"
-            assert found.faults(before, stored.counts_off()) == []
-        return found
+            assert entry.faults(before, stored.counts_off()) == []
+        return entry
 
     return run

@@ -16,15 +16,15 @@ from solvers import QuboBatch
 
 Float = NDArray[np.floating[Any]]
 
-# Of neighbouring pixels, and of the colours of one pixel.
+# Correlation of neighbouring pixels, and of the colours of one pixel.
 CORRELATION = 0.95
-# Targets are odd multiples of 1 / TARGETS: never a tie between 0 and 1.
+# Targets are odd multiples of 1 / TARGETS, so that 0 and 1 never tie.
 TARGETS = 2**9
 
 
 @cache
 def problem(name: str) -> QuboBatch:
-    """One of the problems by name.
+    """The batch of the problem with the given name.
 
     ``conv27``, ``conv147``: the patches of 3 × 3 and 7 × 7 colour pixels of a first
     layer; ``conv576``: 3 × 3 pixels of 64 channels, H in float32; ``flat``,
@@ -54,27 +54,29 @@ def _channels(count: int, side: int) -> Float:
 
 
 def _wishart(n: int) -> Float:
+    """A Wishart matrix of n variables."""
     factors = np.random.default_rng(2).integers(-8, 9, (n, 4 * n)).astype(np.float64)
     return factors @ factors.T / 2**13
 
 
 def _patch(side: int) -> Float:
+    """Covariance of the pixels of a square patch."""
     return np.kron(_autoregressive(side), _autoregressive(side))
 
 
 def _autoregressive(n: int) -> Float:
-    """``CORRELATION ** |i - j|``, by products alone: pow differs between machines."""
+    """``CORRELATION ** |i - j|``, by products, since pow differs between machines."""
     powers: Float = np.cumprod([1.0, *[CORRELATION] * (n - 1)])
     steps = np.arange(n)
     return np.take(powers, abs(steps[:, None] - steps))
 
 
 def _with_mean(covariance: Float, means: Float) -> Float:
-    """Second moments of inputs with a mean per channel and a deviation each."""
+    """Second moments of inputs with a mean per channel and a deviation per input."""
     rng = np.random.default_rng(3)
     n = len(covariance)
-    # Without their own deviations, inputs that a reflection of the patch exchanges
-    # would tie wherever an order is chosen, and rounding would choose.
+    # Without deviations of their own, inputs that a reflection of the patch exchanges
+    # would tie wherever an order is chosen, and rounding errors would decide.
     deviation = rng.integers(48, 81, n) / 64
     mean = np.repeat(means, n // len(means)) * rng.integers(60, 69, n) / 64
     return covariance * np.outer(deviation, deviation) + np.outer(mean, mean)

@@ -20,8 +20,13 @@ from solvers.kernels import flips, relaxation, tabu_rounds
 from solvers.kernels.tabu_state import Pool
 from solvers.polish import MOVES, descend
 from solvers.qubo import States
-from solvers.relaxations.adam import Quadratic, Relaxation, padded, typical_curvature
-from solvers.relaxations.adam import zeros_like as like
+from solvers.relaxations.adam import (
+    Quadratic,
+    Relaxation,
+    padded,
+    typical_curvature,
+    zeros_like,
+)
 from solvers.testing import reference_energies
 from solvers.walk import Walk
 
@@ -39,23 +44,23 @@ class Kernel:
 
 
 def energies(qubo: QuboBatch) -> Kernel:
-    """Energies of 50 random states a row."""
+    """Energies of 50 random states per row."""
     states = _random(qubo, 50)
-    return Kernel(lambda: (states,), qubo.energies, lambda found: (found, {}))
+    return Kernel(lambda: (states,), qubo.energies, lambda energies: (energies, {}))
 
 
 def fields(qubo: QuboBatch) -> Kernel:
-    """Local fields, and the energies they give."""
+    """Local fields of 10 states per row, and the energies that follow from them."""
     walk, states = Walk.at(qubo, qubo.nearest(), 1, np.float64), _random(qubo, 10)
 
     def work() -> Any:
-        found = []
+        energies = []
         for k in range(states.shape[1]):
             walk.move_to(qubo, states[:, k])
-            found.append(walk.energy)
-        return found
+            energies.append(walk.energy)
+        return energies
 
-    return Kernel(tuple, work, lambda found: (found, {}))
+    return Kernel(tuple, work, lambda energies: (energies, {}))
 
 
 def anneal(qubo: QuboBatch) -> Kernel:
@@ -71,8 +76,16 @@ def anneal(qubo: QuboBatch) -> Kernel:
 
     def work(walk: Walk, best: Any, best_energy: Any, rng: Any) -> Any:
         flips.anneal(
-            *(walk.H, walk.z, walk.u, walk.q, walk.energy, best, best_energy),
-            *(beta, rng, walk.flips),
+            walk.H,
+            walk.z,
+            walk.u,
+            walk.q,
+            walk.energy,
+            best,
+            best_energy,
+            beta,
+            rng,
+            walk.flips,
         )
         return (best[:, : qubo.n] < 0).astype(np.uint8), int(walk.flips.sum())
 
@@ -80,7 +93,7 @@ def anneal(qubo: QuboBatch) -> Kernel:
 
 
 def descents(moves: str) -> Callable[[QuboBatch], Kernel]:
-    """A descent from random states."""
+    """A maker of cases: descents with the given moves from random states."""
 
     def make(qubo: QuboBatch) -> Kernel:
         start = _random(qubo, 1)[:, 0]
@@ -96,20 +109,20 @@ def descents(moves: str) -> Callable[[QuboBatch], Kernel]:
 def factor(qubo: QuboBatch) -> Kernel:
     """The order of decision by least pivots, and the factor in it."""
 
-    def judge(found: Any) -> tuple[Any, dict[str, int]]:
-        return [2 * np.log(found.upper.diagonal()).sum()], {}
+    def judge(factor: Any) -> tuple[Any, dict[str, int]]:
+        return [2 * np.log(factor.upper.diagonal()).sum()], {}
 
     return Kernel(tuple, lambda: factorise(qubo.H, damping=0.02), judge)
 
 
 def k_best(qubo: QuboBatch) -> Kernel:
-    """Decoding with 64 paths, the factor given."""
+    """Decoding with 64 paths; the factor is computed before."""
     targets = binary_targets(qubo, factorise(qubo.H, damping=0.02))
     return _of_states(qubo, tuple, lambda: (targets.k_best(64),))
 
 
 def tabu(qubo: QuboBatch) -> Kernel:
-    """Tabu runs with path relinking and parts: 50 n flips a row."""
+    """Tabu runs with path relinking and parts: 50 n flips per row."""
     options, (rows, n) = Tabu(), (qubo.rows, qubo.n)
     rules, shared = options.rules(n), TabuWalk.at(qubo, qubo.nearest())
 
@@ -132,7 +145,7 @@ def tabu(qubo: QuboBatch) -> Kernel:
 
 
 def relax(qubo: QuboBatch) -> Kernel:
-    """Steps of Adam on the relaxed states, the sigmoid cooling."""
+    """Steps of Adam on the relaxed states, while the sigmoid's temperature falls."""
     how = Relaxation(
         steps=200, rate=0.1, rectified=False, weight=np.zeros(qubo.rows), cold=0.003
     )
@@ -141,12 +154,20 @@ def relax(qubo: QuboBatch) -> Kernel:
 
     def prepare() -> tuple[Any, ...]:
         V = padded(how.start(qubo.prior))
-        return V, *(like(V) for _ in range(6))
+        return V, *(zeros_like(V) for _ in range(6))
 
     def work(V: Any, *buffers: Any) -> Any:
         relaxation.relax(
-            *(form.H, np.float32(how.low), np.float32(how.span), plan),
-            *(V, *buffers, form.s, form.c, form.p, how.weight.astype(np.float32)),
+            form.H,
+            np.float32(how.low),
+            np.float32(how.span),
+            plan,
+            V,
+            *buffers,
+            form.s,
+            form.c,
+            form.p,
+            how.weight.astype(np.float32),
         )
         return ((V[:, : qubo.n] >= 0).astype(np.uint8),)
 
@@ -160,21 +181,23 @@ def _of_states(
     counts: tuple[str, ...] = (),
     tolerance: float = EXACT,
 ) -> Kernel:
-    """Work that returns states [R, n] and counts of these names."""
+    """A case whose work returns states [R, n] and the counts with the given names."""
 
-    def judge(found: Any) -> tuple[Any, dict[str, int]]:
-        states, *numbers = found
+    def judge(result: Any) -> tuple[Any, dict[str, int]]:
+        states, *numbers = result
         return reference_energies(qubo, states), dict(zip(counts, numbers, strict=True))
 
     return Kernel(prepare, work, judge, tolerance)
 
 
 def _random(qubo: QuboBatch, count: int) -> States:
+    """Random states [R, count, n]."""
     rng = np.random.default_rng(SEED)
     return rng.integers(0, 2, (qubo.rows, count, qubo.n), np.uint8)
 
 
 def _streams(qubo: QuboBatch) -> Any:
+    """Random streams [R]."""
     return np.random.default_rng(SEED).integers(1, 2**63, qubo.rows, np.uint64)
 
 
@@ -194,11 +217,11 @@ KERNELS: dict[str, Callable[[QuboBatch], Kernel]] = {
 @pytest.mark.parametrize("name", ["conv147", "conv576"])
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_kernel(kernel: str, name: str, measure: Callable[..., Any]) -> None:
-    """One kernel on one problem."""
+    """Measure a kernel on a problem."""
     case = KERNELS[kernel](problem(name))
 
-    def judge(found: Any) -> tuple[float, dict[str, int]]:
-        energies, counts = case.judge(found)
+    def judge(result: Any) -> tuple[float, dict[str, int]]:
+        energies, counts = case.judge(result)
         return float(np.sum(energies)), counts
 
     measure(case.prepare, case.work, judge, case.tolerance)

@@ -24,16 +24,16 @@ class Case:
     Attributes
     ----------
     solver
-        As the command line takes it.
+        The solver's text, as on the command line.
     problem
-        See `benchmarks.regression.problems`.
+        A name of `benchmarks.regression.problems`.
     tolerance
-        See `benchmarks.regression.tolerances`.
+        A tolerance of `benchmarks.regression.tolerances`.
     sweeps
-        Of the budget; None: the solver's own limit.
+        The budget's sweeps; None for the solver's own limit.
     target
-        Stop where every row's energy is at most so many times that of `kbest`; the
-        counts are then those to the target.
+        Stop once every row's energy is at most this many times that of `kbest`; the
+        counts are then those up to the target.
     """
 
     solver: str
@@ -47,14 +47,14 @@ class Case:
         return f"{label(parse_solver(self.solver))} {self.problem}{to}"
 
     def budget(self, qubo: QuboBatch) -> Budget:
-        """Never seconds."""
+        """The sweeps and the target; never seconds, so that counts are reproducible."""
         if self.target is None:
             return Budget(sweeps=self.sweeps)
         known = parse_solver("kbest").solve(qubo).energies
         return Budget(sweeps=self.sweeps, target=self.target * known)
 
 
-# A new solver is one line.
+# A new solver takes one line.
 CASES = (
     Case("nearest", "conv147"),
     Case("stochastic", "conv147"),
@@ -89,25 +89,25 @@ CASES = (
 )
 
 
-def counts(found: Solution) -> dict[str, int]:
-    """The whole numbers a solver says of its run; of one per row, the sum."""
-    many = {k: v if isinstance(v, list) else [v] for k, v in found.info.items()}
-    # Truth values are whole numbers to Python, but not here.
-    return {k: sum(v) for k, v in many.items() if v and {type(x) for x in v} == {int}}
+def counts(solution: Solution) -> dict[str, int]:
+    """The whole numbers of a solution's info; those of rows are summed."""
+    lists = {k: v if isinstance(v, list) else [v] for k, v in solution.info.items()}
+    # To Python truth values are whole numbers, too; here they are not.
+    return {k: sum(v) for k, v in lists.items() if v and {type(x) for x in v} == {int}}
 
 
 @pytest.mark.benchmark(group="solvers", timer=process_time)
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_solver(case: Case, measure: Callable[..., Any]) -> None:
-    """One solver on one problem."""
+    """Measure a solver on a problem."""
     solver, qubo = parse_solver(case.solver), problem(case.problem)
     budget = case.budget(qubo)
 
-    def judge(found: Solution) -> tuple[float, dict[str, int]]:
-        energies = reference_energies(qubo, found.states)
+    def judge(solution: Solution) -> tuple[float, dict[str, int]]:
+        energies = reference_energies(qubo, solution.states)
         if case.target is not None:
-            assert found.status == "target"
-        return float(energies.sum()), counts(found)
+            assert solution.status == "target"
+        return float(energies.sum()), counts(solution)
 
     measure(
         lambda: (),

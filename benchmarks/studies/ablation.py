@@ -2,15 +2,17 @@
 
     python -m benchmarks ablation --problem FILE.npz --figure FILE.svg
 
-A line for each variant, all without polish. The libraries and the starts are compared
-by one anneal and no pool; the pool by one anneal, by restarts from other decodings, and
-by these with recombination. Errors are ratios to rounding to nearest, recomputed from
-the rounded weights: after the same number of sweeps in every anneal, and with the same
-seconds for all rows together, the library's included (one anneal is then as long as
-they allow; a pool may end before). Kernels are compiled before.
+The table has a line for each variant; none is polished. Libraries and starts are
+compared with one anneal and no pool. For the pool, one anneal is compared with restarts
+from other decodings, and with restarts and recombination. Errors are ratios to rounding
+to nearest, recomputed from the rounded weights: after the same number of sweeps in
+every anneal, and in the same seconds for all rows together, the library's included (one
+anneal is then as long as they allow; a pool may end before). Kernels are compiled
+before the clock starts.
 
-The figure shows how far above the lowest error of all runs a variant still is: the best
-that any of its runs, long or short, has reached by then; with several seeds the median.
+The figure shows, against time, how far a variant is above the lowest error of all runs:
+the best that any of its runs, long or short, has reached by then, as the median over
+the seeds.
 """
 
 from __future__ import annotations
@@ -33,7 +35,7 @@ from solvers.qubo import Float
 
 ONE = Lattice(elites=1, polish="none")
 POOL = Lattice(polish="none")
-# Part, variant, solver; each part is a panel of the figure.
+# Part of the solver, variant, solver; each part has a panel of the figure.
 VARIANTS = (
     ("moves", "singles", Lattice(moves="singles", elites=1, polish="none")),
     ("moves", "+ pairs", Lattice(moves="pairs", elites=1, polish="none")),
@@ -51,34 +53,39 @@ TITLES = {
     "pool": "Pool of states",
     "start": "Start (one anneal)",
 }
-# Points of a curve. Percent that are taken for nothing; how far the figure reaches
-# above the end of the highest curve, and down from there, as factors.
+# Number of points of a curve; percent above the lowest error that count as nothing; the
+# factors by which the figure's axis reaches above the end of the highest curve, and
+# down from there at most.
 POINTS, FLOOR, HEADROOM, DEEPEST = 600, 1e-3, 4.0, 1e4
 
 # Sweeps of every anneal, or seconds of a run.
 Column = tuple[int | None, float | None]
-# By part and variant: for each column the trials of all seeds.
-Found = Mapping[tuple[str, str], Sequence[Sequence[Trial]]]
+# By part and variant: for each column, the trials of all seeds.
+TrialsByVariant = Mapping[tuple[str, str], Sequence[Sequence[Trial]]]
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "problem", required=True)
     add(parser, "sweeps", default="30,300")
     add(parser, "budgets", default="1")
     add(parser, "rows", "saturated")
-    add(parser, "seed", help="the first")
+    add(parser, "seed", help="the first seed")
     add(parser, "seeds", default=1)
     add(parser, "threads", "log", "figure")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each variant, and draw the figure; the exit code."""
+    """Print a line for each variant, and draw the figure; return the exit code."""
     columns: list[Column] = [(sweeps, None) for sweeps in options.sweeps]
     columns += [(None, seconds) for seconds in options.seconds]
     problem = load_problem(options.problem, options.saturated, options.rows)
     log = open_log(
-        *("ablation", options, "rows", "saturated", "threads"),
+        "ablation",
+        options,
+        "rows",
+        "saturated",
+        "threads",
         content=digest(options.problem),
     )
     trials = Trials(lambda: problem, log, threads=options.threads)
@@ -88,37 +95,38 @@ def run(options: argparse.Namespace) -> int:
         print(f"median [lowest, highest] of {options.seeds} seeds")
     seeds = range(options.seed, options.seed + options.seeds)
     with tqdm(VARIANTS, desc="variants", disable=None) as variants:
-        found = {
+        results = {
             (part, name): [runs(trials, solver, column, seeds) for column in columns]
             for part, name, solver in variants
         }
-    print(table(found, columns))
+    print(table(results, columns))
     if options.figure is not None:
-        figure(options.figure, found, options.problem.stem)
+        figure(options.figure, results, options.problem.stem)
     return 0
 
 
 def runs(
     trials: Trials, solver: Lattice, column: Column, seeds: Sequence[int]
 ) -> list[Trial]:
-    """A run for each seed; of so many sweeps an anneal, or of so many seconds."""
+    """A run for each seed, with the sweeps or the seconds of the column."""
     sweeps, seconds = column
     if sweeps is not None:
         solver = replace(solver, num_sweeps=sweeps)
     return [trials.run(solver, seed, seconds=seconds) for seed in seeds]
 
 
-def table(found: Found, columns: Sequence[Column]) -> str:
-    """A line for each variant; for every length and budget, ratio and seconds."""
+def table(results: TrialsByVariant, columns: Sequence[Column]) -> str:
+    """A line for each variant, with ratio and seconds for each of `columns`."""
     heading = ["variant", "moves", "library s"]
     for sweeps, seconds in columns:
         heading += [f"{seconds:g} s" if sweeps is None else f"{sweeps} sweeps", "s"]
     lines = [heading]
-    for (part, name), several in found.items():
-        library = [trial.total("library_seconds") for trial in several[0]]
-        cells = [f"{part}: {name}", f"{several[0][0].total('moves'):.0f}"]
+    for (part, name), trials_by_column in results.items():
+        first = trials_by_column[0]
+        library = [trial.total("library_seconds") for trial in first]
+        cells = [f"{part}: {name}", f"{first[0].total('moves'):.0f}"]
         cells.append(f"{np.median(library):.3f}")
-        for trials in several:
+        for trials in trials_by_column:
             seconds_taken = np.median([trial.seconds for trial in trials])
             cells += [_ratio(trials), f"{seconds_taken:.3f}"]
         lines.append(cells)
@@ -131,13 +139,14 @@ def _ratio(trials: Sequence[Trial]) -> str:
     return tables.median_and_range([t.ratio for t in trials if t.ratio is not None])
 
 
-def curve(several: Sequence[Sequence[Trial]], at: Float) -> Float:
-    """The lowest ratio that any run reached by each of the times, median of the seeds.
+def curve(trials_by_column: Sequence[Sequence[Trial]], at: Float) -> Float:
+    """The lowest ratio that any run has reached by each of the times `at`.
 
-    `several` are the trials of every length, each with one for every seed.
+    `trials_by_column` has a trial for each seed in each column; the result is the
+    median over the seeds.
     """
     lowest = []
-    for trials in zip(*several, strict=True):
+    for trials in zip(*trials_by_column, strict=True):
         steps = sorted(tuple(fall) for trial in trials for fall in trial.falls)
         seconds, ratios = np.array(steps).T
         best = np.append(np.inf, np.minimum.accumulate(ratios))
@@ -146,21 +155,25 @@ def curve(several: Sequence[Sequence[Trial]], at: Float) -> Float:
     return median
 
 
-def figure(path: Path, found: Found, title: str) -> None:
-    """Draw a panel for each part, error against seconds.
+def figure(path: Path, results: TrialsByVariant, title: str) -> None:
+    """Draw error against seconds, with a panel for each part of the solver.
 
     Raises
     ------
     InputError
-        A place that cannot be written to.
+        `path` cannot be written.
     """
     from matplotlib.figure import Figure
     from matplotlib.ticker import FuncFormatter
 
-    every = [t for several in found.values() for trials in several for t in trials]
-    taken = [trial.seconds for trial in every]
+    taken = [
+        trial.seconds
+        for trials_by_column in results.values()
+        for trials in trials_by_column
+        for trial in trials
+    ]
     at = np.geomspace(min(taken) / 10, max(taken), POINTS)
-    curves = {key: curve(several, at) for key, several in found.items()}
+    curves = {key: curve(trials, at) for key, trials in results.items()}
     lowest = min(float(ratios[-1]) for ratios in curves.values())
     above = {key: 100 * (ratios / lowest - 1) for key, ratios in curves.items()}
     low, high = span(list(above.values()))
@@ -174,8 +187,9 @@ def figure(path: Path, found: Found, title: str) -> None:
             styles = figures.STYLES[-len(lines) :]
             for (name, line), (colour, dashes) in zip(lines, styles, strict=True):
                 panel.plot(
-                    # The lowest error of all leaves through the bottom.
-                    *(at, np.maximum(line, low / 10)),
+                    at,
+                    # The curve of the lowest error leaves the figure at the bottom.
+                    np.maximum(line, low / 10),
                     color=colour,
                     linestyle=dashes,
                     linewidth=1.6,
@@ -206,7 +220,7 @@ def figure(path: Path, found: Found, title: str) -> None:
 def span(above: Sequence[Float]) -> tuple[float, float]:
     """Lower and upper end of the axis, for curves of errors above the lowest.
 
-    The upper end leaves the fall from the start out, which dwarfs all that differs.
+    The upper end cuts off the fall from the start, which dwarfs all differences.
     """
     steps = np.concatenate(above)
     lowest = steps[steps > FLOOR].min(initial=np.inf)

@@ -4,10 +4,10 @@
 
 Each solver runs in a process of its own with an empty cache of kernels (cold), then in
 another one with the cache that the first has left (warm), on rows of synthetic
-correlated inputs or of a problem's first batch. Sweeps are few, but enough to reach
-whatever a longer search would; `exact` gets a few rows of the first variables. Seconds
-are of the processor, all threads together, or of the clock on the wall; importing numba
-is not in them, and listed apart.
+correlated inputs or of a problem's first batch. There are few sweeps, but enough to
+compile all that a longer search would; `exact` gets the first variables of a few rows.
+Seconds are those of the processor (cpu), all threads together, and of the clock (wall);
+importing numba is not included, and has a column of its own.
 """
 
 from __future__ import annotations
@@ -43,14 +43,14 @@ Seconds = dict[str, float]
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "solver", note="all built-in ones")
     add(parser, "problem", note="synthetic")
     add(parser, "threads")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print a line for each solver; the exit code."""
+    """Print a line for each solver; return the exit code."""
     # `neal` wraps another package, and has nothing to compile.
     names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
     texts = [label(solver) for solver in parse_solvers(names)]
@@ -58,24 +58,24 @@ def run(options: argparse.Namespace) -> int:
     for solver in parse_solvers(names):
         reason = solver.supports(qubo)
         solver.require(reason is None, str(reason))
-    found = {}
+    results = {}
     for text in tqdm(texts, desc="solvers", disable=None):
         with tempfile.TemporaryDirectory() as cache:
             task = json.dumps(
                 [text, options.problem and str(options.problem), options.threads]
             )
-            found[text] = fresh(task, Path(cache)), fresh(task, Path(cache))
-    print(table(found))
+            results[text] = fresh(task, Path(cache)), fresh(task, Path(cache))
+    print(table(results))
     return 0
 
 
 def fresh(task: str, cache: Path) -> Seconds:
-    """What `child` says of the task in a process of its own.
+    """The seconds that `child` reports of the task from a process of its own.
 
     Raises
     ------
     InputError
-        Where the process failed; its last line says why.
+        The process failed; the message is the last line of its output.
     """
     done = subprocess.run(
         [sys.executable, "-c", CHILD, task],
@@ -119,16 +119,17 @@ def child(task: str) -> None:
 
 
 def _qubo(problem: Path | str | None) -> QuboBatch:
+    """The first batch of a saved problem, or a synthetic batch."""
     if problem is not None:
         return RoundingProblem.load(Path(problem)).to_qubos()[0]
     return synthetic(VARIABLES, ROWS)
 
 
-def table(found: dict[str, tuple[Seconds, Seconds]]) -> str:
-    """A line for each solver."""
+def table(results: dict[str, tuple[Seconds, Seconds]]) -> str:
+    """A line for each solver, from its cold and its warm seconds."""
     heading = ["solver", "cold cpu s", "cold wall s", "warm cpu s", "warm wall s"]
     lines = [[*heading, "import s"]]
-    for text, (cold, warm) in found.items():
+    for text, (cold, warm) in results.items():
         seconds = [cold["cpu"], cold["wall"], warm["cpu"], warm["wall"]]
         lines.append([text, *(f"{x:.2f}" for x in [*seconds, warm["import"]])])
     return columns(lines)

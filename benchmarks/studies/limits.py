@@ -2,29 +2,30 @@
 
     python -m benchmarks limits --sizes 147,576,1152,2304,4608
 
-For each size (or problem) the moves that are proposed and accepted per second at the
-temperatures where an anneal begins (hot) and ends (cold), and what a sweep needs by
-this model:
+For each size (or problem) the first table has the moves proposed and accepted per
+second at the temperatures where an anneal begins (hot) and ends (cold), and what a
+sweep needs by this model:
 
-- a test of a move of up to w variables, in all lanes, is 2 w + 6 operations a lane (and
-  3 more per term of ``v^T H v`` where the scale varies within a row);
-- a product of k rows of H with the lanes' steps is 2 k LANES operations per entry of a
-  row; a move accepted by any lane costs one with as many rows as the library's moves
-  have variables on average; beyond `WHOLE` variables that is within its block (at most
-  one per accepted move), and all variables that have moved in a block then make one
-  with the whole of H;
-- streamed are the moves, once a tile; the rows of H that are multiplied; and a tile's
-  fields, read and written once a sweep and by every product with the whole of a large
-  H. A block's own fields and its part of H stay in the nearest caches.
+- A test of a move of up to w variables takes 2 w + 6 operations in each lane (and 3
+  more per term of ``v^T H v`` if the scale varies within a row).
+- A product of k rows of H with the lanes' steps takes 2 k LANES operations per entry of
+  a row. A move that any lane accepts costs one product, with as many rows as the
+  library's moves have variables on average. Beyond `WHOLE` variables this product is
+  within the move's block (at most one per accepted move), and all variables that have
+  moved in a block are then multiplied with the whole of H at once.
+- Streamed from memory are the moves, once per tile; the rows of H in the products; and
+  the fields of a tile, read and written once per sweep and by every product with the
+  whole of a large H. A block's own fields and its part of H stay in the nearest caches.
 
 The limits are measured in the same run: float32 products of matrices by BLAS, and
 copying as many bytes as the walks keep (H, moves, tiles), so that what fits into a
-cache is held to the rate of that cache; the copy of what fits into none is quoted
-beside. Rates and limits are the best of the repeats: others may use the machine too.
+cache is compared with the rate of that cache; the rate of a copy that fits into no
+cache is printed above. Rates and limits are the best of the repeats, since others may
+use the machine too.
 
-``tests`` is the time of the same sweep where no move is accepted; ``products`` that of
-the products at the rate of their kernel alone (second table); what is left goes into
-finding and taking what is accepted.
+``tests`` is the time of the same sweep if no move is accepted, ``products`` the time of
+the products at the rate of their kernel alone (second table); the rest of a sweep is
+spent on finding and taking the moves that are accepted.
 """
 
 from __future__ import annotations
@@ -60,26 +61,26 @@ from solvers.lattice.solver import Lattice
 from solvers.threads import one_blas_thread
 
 SIZES = "147,576,1152,2304,4608"
-# Rows of H that a product takes together.
+# Numbers of rows of H in the products that are measured.
 COUNTS = (4, 16, 64)
-# Bytes that fit into no cache.
+# Number of bytes that fit into no cache.
 LARGE = 1 << 29
-# Operations of a test, a lane: besides two a variable; a term of v^T H v.
+# Operations of a test in a lane: beside two per variable, and per term of v^T H v.
 OPERATIONS, OPERATIONS_TERM = 6, 3
 TEMPERATURES = {"hot": 1.0, "cold": COLD, "still": 0.0}
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "sizes", default=SIZES)
     add(parser, "problem", nargs="+", help="saved problems instead")
     add(parser, "moves", choices=KINDS, default="quads")
-    add(parser, "rows", default=64, help="of each")
+    add(parser, "rows", default=64, help="rows of each problem")
     add(parser, "repeats", default=3)
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the tables; the exit code."""
+    """Print the tables; return the exit code."""
     subjects: list[tuple[str, Callable[[], QuboBatch]]]
     if options.problem:
         subjects = [problem_file(path, options.rows) for path in options.problem]
@@ -90,9 +91,9 @@ def run(options: argparse.Namespace) -> int:
     with one_blas_thread():
         memory = max(copy_rate(LARGE) for _ in range(options.repeats))
         block = max(product_rate(BLOCK, 4) for _ in range(options.repeats))
-        found, rates = [], [gemm_rate() for _ in range(options.repeats)]
+        cases, rates = [], [gemm_rate() for _ in range(options.repeats)]
         for name, make in tqdm(subjects, desc="sizes", disable=None):
-            found.append(
+            cases.append(
                 Measured.of(name, make(), options.moves, options.repeats, block)
             )
             rates.append(gemm_rate())
@@ -101,33 +102,47 @@ def run(options: argparse.Namespace) -> int:
         f"{options.rows} rows, 1 thread: {1e-9 * gemm:.1f} GFlop/s in products of "
         f"matrices (float32), {1e-9 * memory:.1f} GB/s copied in memory"
     )
-    print(table(found, gemm))
+    print(table(cases, gemm))
     print()
-    print(kernel_table(found, gemm))
+    print(kernel_table(cases, gemm))
     print()
-    for case in found:
+    for case in cases:
         print(sentence(case, gemm))
     return 0
 
 
 def problem_file(path: Path, rows: int) -> tuple[str, Callable[[], QuboBatch]]:
-    """The name of a problem, and what makes its first rows."""
+    """The name of a saved problem, and a function that gives its first rows."""
     problem = RoundingProblem.load(path)
     return f"{problem.n} ({path.stem})", lambda: problem.to_qubos()[0].take(slice(rows))
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What was found for one size; rates per second, bytes and operations per sweep.
+    """Measurements of one size; rates are per second, bytes and operations per sweep.
 
     Attributes
     ----------
+    name
+        The size, or the problem.
+    walks
+        Number of walks.
+    lanes
+        The batch and its library.
+    library_seconds
+        Seconds that building the library took.
+    size
+        Mean number of variables of a move.
     sweeps
-        By temperature.
+        A sweep for each of `TEMPERATURES`.
     kept
-        Bytes of H, the moves and the tiles; copied at the rate `copied`.
+        Bytes of H, the moves and the tiles.
+    copied
+        Rate of copying as many bytes.
     kernel
-        Rates of `add_product` by count; `block` is that of a block.
+        Rates of `add_product` for each of `COUNTS`.
+    block
+        Rate of `add_product` within a block.
     """
 
     name: str
@@ -145,7 +160,7 @@ class Measured:
     def of(
         cls, name: str, qubo: QuboBatch, moves: str, repeats: int, block: float
     ) -> Measured:
-        """Build the library, walk, and time the kernels."""
+        """Build a library, time sweeps over it, and time the kernels alone."""
         Lattice(moves=moves, elites=1).compile_for(qubo)
         begun = time.perf_counter()
         most = min(MOVES_EACH * qubo.n, MOST_MOVES)
@@ -179,7 +194,7 @@ class Measured:
 
     @property
     def tiles(self) -> int:
-        """Sixteen walks each."""
+        """Number of tiles, of `LANES` walks each."""
         return -(-self.walks // LANES)
 
     def tests(self) -> float:
@@ -192,7 +207,7 @@ class Measured:
         return float(self.tiles * LANES * (self.lanes.ends[-1] * each).sum())
 
     def products(self, at: str) -> tuple[float, float]:
-        """Operations of the products of a sweep, and the seconds at their own rate."""
+        """Operations of the products of a sweep, and seconds at the kernel's rate."""
         sweep, each = self.sweeps[at], 2 * LANES * len(self.lanes.H)
         if self.lanes.blocks is None:
             flops = each * sweep.products * self.size
@@ -218,12 +233,12 @@ class Measured:
         return float(fields * (1 + blocks) + moves + 4 * width * sweep.products)
 
 
-def table(found: Sequence[Measured], gemm: float) -> str:
+def table(cases: Sequence[Measured], gemm: float) -> str:
     """Lines for each size, hot and cold: rates, needs, and shares of the limits."""
     heading = ["n", "moves", "at", "sweep ms", "proposed M/s", "accepted M/s"]
     heading += ["Mflop", "MB", "GFlop/s", "of BLAS", "GB/s", "of copy"]
     lines = [[*heading, "tests", "products"]]
-    for case in found:
+    for case in cases:
         for at in ("hot", "cold"):
             sweep, flops, streamed = (
                 case.sweeps[at],
@@ -242,29 +257,31 @@ def table(found: Sequence[Measured], gemm: float) -> str:
             )
             lines.append(
                 [
-                    *(
-                        case.name,
-                        str(case.lanes.count),
-                        at,
-                        f"{1e3 * sweep.seconds:.3f}",
-                    ),
+                    case.name,
+                    str(case.lanes.count),
+                    at,
+                    f"{1e3 * sweep.seconds:.3f}",
                     f"{1e-6 * proposed:.0f}",
                     f"{1e-6 * sweep.accepted / sweep.seconds:.3f}",
-                    *(f"{1e-6 * flops:.2f}", f"{1e-6 * streamed:.2f}"),
-                    *(f"{1e-9 * flops / sweep.seconds:.1f}", gemm_share),
-                    *(f"{1e-9 * streamed / sweep.seconds:.1f}", copy_share, *times),
+                    f"{1e-6 * flops:.2f}",
+                    f"{1e-6 * streamed:.2f}",
+                    f"{1e-9 * flops / sweep.seconds:.1f}",
+                    gemm_share,
+                    f"{1e-9 * streamed / sweep.seconds:.1f}",
+                    copy_share,
+                    *times,
                 ]
             )
     return columns(lines)
 
 
-def kernel_table(found: Sequence[Measured], gemm: float) -> str:
-    """Lines for each size: what is kept, the copy's rate, and the product alone."""
+def kernel_table(cases: Sequence[Measured], gemm: float) -> str:
+    """A line for each size: bytes kept, the copy's rate, rates of products alone."""
     heading = ["n", "library s", "kept MB", "copy GB/s"]
     for count in COUNTS:
         heading += [f"GFlop/s, {count} rows", "of BLAS"]
     lines = [heading]
-    for case in found:
+    for case in cases:
         cells = [
             case.name,
             f"{case.library_seconds:.2f}",
@@ -278,7 +295,7 @@ def kernel_table(found: Sequence[Measured], gemm: float) -> str:
 
 
 def sentence(case: Measured, gemm: float) -> str:
-    """What the limit is."""
+    """A sentence on where most time goes, and on the limit that applies."""
     still = case.sweeps["still"].seconds
     parts = []
     for at in ("hot", "cold"):

@@ -3,10 +3,10 @@
     python -m benchmarks paper --layer resnet18.conv1 --weights imagenet --images DIR
 
 Tables 10 and 3 of Nagel et al. 2020: only the layer is rounded, and every method runs
-for several seeds, each with calibration images of its own (a random half of those
-given) besides its random numbers. The local error is measured on all the calibration
-images, accuracy on the evaluation images, and both are quoted as mean and standard
-deviation over the seeds, beside the paper's accuracy on ImageNet's validation images.
+with several seeds; each seed has random numbers and calibration images of its own (a
+random half of those given). The local error is measured on all the calibration images,
+accuracy on the evaluation images, and both are quoted as mean and standard deviation
+over the seeds, beside the paper's accuracy on ImageNet's validation images.
 """
 
 from __future__ import annotations
@@ -43,11 +43,11 @@ class Method:
     Attributes
     ----------
     name
-        As the paper calls it.
+        The paper's name of the method.
     solver
-        What it is here.
+        The text of the solver that it corresponds to.
     top1
-        The paper's, in percent, for ResNet18 with its first layer at 4 bits.
+        The paper's accuracy, in percent, of ResNet18 with its first layer at 4 bits.
     """
 
     name: str
@@ -75,7 +75,7 @@ TABLES = {
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "layer", default="resnet18.conv1")
     add(parser, "weights", default="auto")
     add(parser, "images")
@@ -87,7 +87,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the paper's tables; the exit code."""
+    """Print the paper's tables; return the exit code."""
     solvers = {
         method.solver: parse_solver(method.solver)
         for table in TABLES.values()
@@ -106,24 +106,30 @@ def run(options: argparse.Namespace) -> int:
         say=print,
     )
     log = open_log(
-        *("paper", options, "layer", "weights", "images", "calibration"),
-        *("evaluation", "bits"),
+        "paper",
+        options,
+        "layer",
+        "weights",
+        "images",
+        "calibration",
+        "evaluation",
+        "bits",
         about={"problem": chosen.description},
         **{k: chosen.description[k] for k in ("weights_hash", "calibration_digest")},
     )
-    found: dict[str, list[Trial]] = {text: [] for text in solvers}
+    results: dict[str, list[Trial]] = {text: [] for text in solvers}
     inputs = _calibration_images(chosen)
     with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
         for seed in range(options.seeds):
             trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
             for text, solver in solvers.items():
                 score = partial(_score, chosen, trials, text)
-                found[text].append(trials.run(solver, seed, score=score))
+                results[text].append(trials.run(solver, seed, score=score))
                 bar.update()
     assert chosen.accuracy is not None
     print(f"full precision: top-1 {chosen.accuracy.full_precision()['top1']:.1f}")
     for title, methods in TABLES.items():
-        print(f"\n{title}\n{_table(methods, found)}\n{_orders(methods, found)}")
+        print(f"\n{title}\n{_table(methods, results)}\n{_orders(methods, results)}")
     return 0
 
 
@@ -150,7 +156,7 @@ def _half(chosen: Subject, grid: Grid, inputs: Tensor, seed: int) -> RoundingPro
 def _score(
     chosen: Subject, trials: Trials, name: str, states: States
 ) -> dict[str, float]:
-    """The error on all calibration images; accuracy."""
+    """The error on all calibration images; the accuracy on the evaluation images."""
     assert chosen.accuracy is not None
     problem = trials.problem
     nearest = chosen.local_mse(chosen.problem.nearest())
@@ -159,10 +165,11 @@ def _score(
     return {"ratio": chosen.local_mse(states) / nearest, **kept}
 
 
-def _table(methods: Sequence[Method], found: dict[str, list[Trial]]) -> str:
+def _table(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
+    """A line for each method, from the trials by the solver's text."""
     lines = [["method", "solver", "local MSE / nearest", "top-1 %", "paper's", "s"]]
     for method in methods:
-        runs = found[method.solver]
+        runs = results[method.solver]
         lines.append(
             [
                 method.name,
@@ -176,12 +183,12 @@ def _table(methods: Sequence[Method], found: dict[str, list[Trial]]) -> str:
     return columns(lines)
 
 
-def _orders(methods: Sequence[Method], found: dict[str, list[Trial]]) -> str:
-    """The methods from best to worst, by each of the three figures."""
+def _orders(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
+    """The methods from best to worst by error, accuracy and the paper's accuracy."""
     named = [method for method in methods if method.top1 != "-"]
 
     def mean(method: Method, key: str) -> float:
-        return statistics.fmean(run.scores[key] for run in found[method.solver])
+        return statistics.fmean(run.scores[key] for run in results[method.solver])
 
     orders = {
         "local MSE": sorted(named, key=lambda m: mean(m, "ratio")),

@@ -2,9 +2,10 @@
 
     python -m benchmarks proofs --problem FILE.npz
 
-First every row's gap ``(E - bound) / E`` between the best answer at hand and certified
-lower bounds. Then exact search: on the whole rows with ``--sizes all``, otherwise on
-the problems that the first n inputs of each row make, for growing n. One thread.
+The first table has the rows' gaps ``(E - bound) / E`` between the best answer of the
+reference solvers and certified lower bounds. The second table has the results of exact
+search: on the whole rows with ``--sizes all``, otherwise on the problems that the first
+n inputs of each row make, for growing n. Everything runs on one thread.
 """
 
 from __future__ import annotations
@@ -37,34 +38,39 @@ BOUNDS: dict[str, Callable[[QuboBatch], Float]] = {
     "semidefinite": bounds.semidefinite,
     "semidefinite, 16 variables enumerated": bounds.partial_enumeration,
 }
-# Errors below this share of the largest row's are rounding.
+# Errors below this share of the largest error of a row are rounding.
 ROUNDING = 1e-9
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "problem", required=True)
     add(parser, "saturated")
-    add(parser, "rows", default=8, help="the first N, or all where there are fewer")
+    add(parser, "rows", default=8, help="use the first N rows, or all of fewer")
     add(parser, "inputs", default="20,30,40,50,60")
-    add(parser, "seconds", default=60.0, help="of exact search, per row")
+    add(parser, "seconds", default=60.0, help="time limit of exact search per row")
     add(parser, "reference", default="kbest[paths=512],tabu")
     add(parser, "log")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print gaps of bounds, and what exact search proves; the exit code."""
+    """Print gaps of bounds, and what exact search proves; return the exit code."""
     problem = load_problem(options.problem, options.saturated, None)
     problem = first_rows(problem, min(options.rows, problem.rows))
     sizes = input_counts(options.sizes, problem.n)
     runs = open_log(
-        *("proofs", options, "rows", "saturated", "seconds", "reference"),
+        "proofs",
+        options,
+        "rows",
+        "saturated",
+        "seconds",
+        "reference",
         content=digest(options.problem),
     )
     print(headline(options.problem, problem))
     energies = runs.run("reference", partial(_best, problem, options.reference))["E"]
     lines = [["bound", "median gap", "least", "largest", "s"]]
-    # A gap to an error that is nothing but rounding says nothing.
+    # The gap to an error that is nothing but rounding has no meaning.
     noise = ROUNDING * max(energies)
     live = [energy > noise for energy in energies]
     for name, bound in tqdm(BOUNDS.items(), desc="bounds", disable=None):
@@ -80,11 +86,11 @@ def run(options: argparse.Namespace) -> int:
     heading = ["exact, n", "proved", "median s of them", "largest gap of the others"]
     lines = [heading]
     plan = [(n, r) for n in sizes for r in range(problem.rows)]
-    found: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
+    runs_by_size: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
     for n, r in tqdm(plan, desc="exact", disable=None):
         prove = partial(_prove, problem, n, r, options.seconds)
-        found[n].append(runs.run(f"exact n {n} row {r}", prove))
-    for n, rows in found.items():
+        runs_by_size[n].append(runs.run(f"exact n {n} row {r}", prove))
+    for n, rows in runs_by_size.items():
         proved = [run["seconds"] for run in rows if run["proved"]]
         others = [run["gap"] for run in rows if not run["proved"]]
         widest = "-" if None in others or not others else f"{max(others):.4f}"
@@ -101,12 +107,12 @@ def run(options: argparse.Namespace) -> int:
 
 
 def input_counts(sizes: list[int] | None, n: int) -> list[int]:
-    """Numbers of inputs, all of them from 1 to n; None is n.
+    """The numbers of inputs to search with; None stands for all n.
 
     Raises
     ------
     InputError
-        Anything else.
+        A number does not lie in 1 to n.
     """
     if sizes is None:
         return [n]
@@ -133,15 +139,18 @@ def first_inputs(problem: RoundingProblem, n: int) -> RoundingProblem:
 
 
 def _best(problem: RoundingProblem, names: str) -> dict[str, Any]:
-    solvers = parse_solvers(names)
-    found = [run_solver(solver, problem, 0, Budget())[0] for solver in solvers]
-    each = [problem.local_mse(states) for states in found]
-    return {"E": np.min(each, axis=0).tolist()}
+    """The lowest error of each row over the named solvers."""
+    answers = [
+        run_solver(solver, problem, 0, Budget())[0] for solver in parse_solvers(names)
+    ]
+    errors = [problem.local_mse(states) for states in answers]
+    return {"E": np.min(errors, axis=0).tolist()}
 
 
 def _bound(
     problem: RoundingProblem, bound: Callable[[QuboBatch], Float]
 ) -> dict[str, Any]:
+    """The bounds of all rows, and the seconds they took."""
     (qubo,) = problem.to_qubos()
     begun = time.perf_counter()
     values = bound(qubo)
@@ -154,20 +163,21 @@ def _bound(
 def _prove(
     problem: RoundingProblem, n: int, row: int, seconds: float
 ) -> dict[str, Any]:
+    """The result of exact search on the first n inputs of a row."""
     (qubo,) = first_inputs(problem, n).to_qubos()
-    # Time alone ends a proof here.
+    # So many nodes that only time ends a proof.
     one_row, solver = qubo.take([row]), Exact(million_nodes=10**6)
     solver.compile_for(one_row)
-    found = solver.solve(one_row, budget=Budget(seconds=seconds))
+    solution = solver.solve(one_row, budget=Budget(seconds=seconds))
     return {
-        "energy": float(found.energies[0]),
-        "proved": bool(found.info["proved"][0]),
-        "gap": _finite(found.info["gap"][0]),
-        "nodes": int(found.info["nodes"][0]),
-        "seconds": found.seconds,
+        "energy": float(solution.energies[0]),
+        "proved": bool(solution.info["proved"][0]),
+        "gap": _finite(solution.info["gap"][0]),
+        "nodes": int(solution.info["nodes"][0]),
+        "seconds": solution.seconds,
     }
 
 
 def _finite(value: float) -> float | None:
-    """A number that JSON knows; None where there is no bound."""
+    """`value` as a number that JSON can hold; None if it is infinite or NaN."""
     return float(value) if np.isfinite(value) else None

@@ -3,7 +3,7 @@
     python -m benchmarks speed [--problem FILE.npz …] [--repeats 5]
 
 Every comparison alternates between the two sides and quotes medians, on one thread.
-Without ``--problem`` the problems are two layers of the embedded network.
+Without ``--problem``, the problems are two layers of the embedded network.
 """
 
 from __future__ import annotations
@@ -29,19 +29,20 @@ from solvers import QuboBatch
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.sampling.neal import dwave_sampler
 
-BETAS = (2.0, 100.0)  # in units of 1 / scale²: a model's own are these divided by it
+# Inverse temperatures in units of 1 / scale²; those of a model are these over scale².
+BETAS = (2.0, 100.0)
 SWEEPS = 1000
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
-    """Add the options."""
+    """Add the command's options to the parser."""
     add(parser, "problem", nargs="*", help="saved problems instead")
     add(parser, "repeats", default=5)
-    add(parser, "rows", default=64, help="of each problem")
+    add(parser, "rows", default=64, help="rows of each problem")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print all comparisons; the exit code."""
+    """Print all comparisons; return the exit code."""
     for name, problem in _problems(options.problem):
         qubo = problem.to_qubos()[0].take(slice(0, options.rows))
         print(f"\n{name}: {qubo.rows} rows, n = {qubo.n}, 1 thread")
@@ -53,7 +54,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def annealing(qubo: QuboBatch, repeats: int) -> None:
-    """`sa` without polish against dwave's SA: same rows, betas and sweeps, one read."""
+    """Compare `sa`, unpolished, with dwave's SA: same rows, betas, sweeps, one read."""
     units = qubo.scale[:, 0] ** 2
     if np.ptp(units) > 0:
         print("  annealing: skipped, the rows' scales differ")
@@ -69,22 +70,23 @@ def annealing(qubo: QuboBatch, repeats: int) -> None:
     building = time.perf_counter() - begun
 
     def theirs() -> float:
-        found = [
+        sample_sets = [
             sampler.sample(
                 model, beta_range=(low, high), num_sweeps=SWEEPS, num_reads=1, seed=r
             )
             for r, model in enumerate(models)
         ]
-        return float(sum(samples.first.energy for samples in found))
+        return float(sum(samples.first.energy for samples in sample_sets))
 
-    (a, mine), (b, other) = _alternate(
+    (our_seconds, our_energy), (their_seconds, their_energy) = _alternate(
         lambda: float(ours.solve(qubo).energies.sum()), theirs, repeats
     )
     nearest = qubo.energies(qubo.nearest()).sum()
     print(
-        f"  annealing, {SWEEPS} sweeps: sa {a:.3f} s, dwave {b:.3f} s "
-        f"(+ {building:.2f} s to build its models): {b / a:.1f} times as fast; "
-        f"energy / nearest {mine / nearest:.4f} against {other / nearest:.4f}"
+        f"  annealing, {SWEEPS} sweeps: sa {our_seconds:.3f} s, "
+        f"dwave {their_seconds:.3f} s (+ {building:.2f} s to build its models): "
+        f"{their_seconds / our_seconds:.1f} times as fast; energy / nearest "
+        f"{our_energy / nearest:.4f} against {their_energy / nearest:.4f}"
     )
     hot = 1e-9 / units[0]
     always = SimulatedAnnealing(
@@ -92,11 +94,11 @@ def annealing(qubo: QuboBatch, repeats: int) -> None:
     )
 
     def our_rate() -> float:
-        found = always.solve(qubo)
-        return float(found.info["flips"] / found.timing["solve"])
+        solution = always.solve(qubo)
+        return float(solution.info["flips"] / solution.timing["solve"])
 
     def their_rate() -> float:
-        found = sampler.sample(
+        samples = sampler.sample(
             models[0],
             beta_range=(hot, hot),
             num_sweeps=10 * SWEEPS,
@@ -105,18 +107,21 @@ def annealing(qubo: QuboBatch, repeats: int) -> None:
         )
         # At this temperature every proposal is accepted.
         flips = 10 * SWEEPS * len(models[0].variables)
-        return float(flips / (found.info["timing"]["sampling_ns"] * 1e-9))
+        return float(flips / (samples.info["timing"]["sampling_ns"] * 1e-9))
 
     rates = [(our_rate(), their_rate()) for _ in range(repeats)]
-    x, y = (statistics.median(side) for side in zip(*rates, strict=True))
+    our_flips, their_flips = (
+        statistics.median(side) for side in zip(*rates, strict=True)
+    )
     print(
-        f"  accepted flips per second: sa {x:.3g}, dwave {y:.3g}: {x / y:.1f} times; "
-        f"{4e-9 * qubo.n * x:.0f} GB/s of rows of H"
+        f"  accepted flips per second: sa {our_flips:.3g}, dwave {their_flips:.3g}: "
+        f"{our_flips / their_flips:.1f} times; "
+        f"{4e-9 * qubo.n * our_flips:.0f} GB/s of rows of H"
     )
 
 
 def energies(qubo: QuboBatch, repeats: int) -> None:
-    """Energies of 100 random states a row against numpy's einsum and dimod."""
+    """Compare energies of 100 random states a row with numpy's einsum and dimod."""
     rng = np.random.default_rng(0)
     states = rng.integers(0, 2, (qubo.rows, 100, qubo.n), dtype=np.uint8)
     states[:, :, :] = qubo.pin(states.transpose(1, 0, 2)).transpose(1, 0, 2)
@@ -148,16 +153,19 @@ def energies(qubo: QuboBatch, repeats: int) -> None:
         ("einsum(optimize=True)", by_einsum(True), repeats),
         ("dimod", by_dimod, repeats),
     ):
-        (a, _), (b, values) = _alternate(lambda: qubo.energies(states), other, count)
+        (our_seconds, _), (their_seconds, values) = _alternate(
+            lambda: qubo.energies(states), other, count
+        )
         np.testing.assert_allclose(values, ours, rtol=1e-6)
         print(
-            f"  energies of {ours.size} states: kernel {a:.4f} s, {name} {b:.4f} s: "
-            f"{b / a:.1f} times as fast"
+            f"  energies of {ours.size} states: kernel {our_seconds:.4f} s, "
+            f"{name} {their_seconds:.4f} s: {their_seconds / our_seconds:.1f} times "
+            "as fast"
         )
 
 
 def building(rows: int = 512, n: int = 4608) -> None:
-    """Build the models of a large layer; what dimod would need for the same."""
+    """Build the models of a large layer, and estimate what dimod would need for it."""
     rng = np.random.default_rng(0)
     x = rng.standard_normal((n, 2 * n), np.float32)
     moment = (x @ x.T / (2 * n)).astype(np.float64)
@@ -188,7 +196,7 @@ def building(rows: int = 512, n: int = 4608) -> None:
 
 
 def importing() -> None:
-    """Seconds of ``import solvers`` in a fresh process, the interpreter's apart."""
+    """Time ``import solvers`` in a fresh process, with the interpreter and without."""
 
     def run(code: str) -> float:
         begun = time.perf_counter()
@@ -203,7 +211,7 @@ def importing() -> None:
 def _alternate(
     ours: Callable[[], Any], theirs: Callable[[], Any], repeats: int
 ) -> tuple[tuple[float, Any], tuple[float, Any]]:
-    """Median seconds and last answer of either side, run in turns."""
+    """Median seconds and last answer of each side; the two run in turns."""
     seconds: tuple[list[float], list[float]] = ([], [])
     answers: list[Any] = [None, None]
     for _ in range(repeats):
@@ -218,6 +226,7 @@ def _alternate(
 
 
 def _problems(files: list[Path] | None) -> list[tuple[str, RoundingProblem]]:
+    """Names and problems of the files, or of two layers of the embedded network."""
     if files:
         return [(file.stem, load_problem(file, None, None)) for file in files]
     return [

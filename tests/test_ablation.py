@@ -30,7 +30,7 @@ def problem(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def few(monkeypatch: pytest.MonkeyPatch) -> int:
-    """Only some variants, two of them the same; how many differ."""
+    """Run only some variants, two of them the same; return how many differ."""
     names = "singles", "one anneal", "+ recombination", "kbest"
     some = [variant for variant in ablation.VARIANTS if variant[1] in names]
     monkeypatch.setattr(ablation, "VARIANTS", some)
@@ -43,7 +43,7 @@ def run(problem: Path, *arguments: str) -> int:
 
 
 def table(out: str) -> dict[str, list[str]]:
-    """Cells of each variant."""
+    """The table's cells by variant."""
     first = next(i for i, line in enumerate(out.splitlines()) if "variant" in line)
     lines = ([c for c in s.split("  ") if c] for s in out.splitlines()[first + 1 :])
     return {cells[0]: [cell.strip() for cell in cells[1:]] for cells in lines}

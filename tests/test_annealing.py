@@ -46,7 +46,7 @@ class TestTemperatures:
         assert one.info["flips"] == other.info["flips"]
 
     def test_follow_the_scale(self):
-        """The same model, written with another step."""
+        """Temperatures are the same for the same model with another grid step."""
         qubo = example_batch(3, 40)
         solver = SimulatedAnnealing(num_sweeps=100, polish="none")
         one = solver.solve(qubo)

@@ -46,7 +46,7 @@ def run(problem: Path, *arguments: str) -> int:
 
 
 def tables(out: str) -> list[dict[str, list[str]]]:
-    """The cells of each table by their first."""
+    """The cells of each table by the first cell of the line."""
     parts = [part.splitlines()[1:] for part in out.split("\n\n")]
     parts[0] = parts[0][1:]
     lines = ([line.split("  ") for line in part[1:]] for part in parts)
@@ -224,7 +224,7 @@ def test_budgets():
 
 
 class Known:
-    """Runs as they are given, by seconds."""
+    """Trials with the given runs, by seconds."""
 
     def __init__(self, runs) -> None:
         self.given, self.asked = runs, []
@@ -286,7 +286,7 @@ def test_interval():
 
 @dataclass(frozen=True, kw_only=True)
 class Late(Solver):
-    """Takes ten times as long as it may, and builds for a hundredth of that."""
+    """A solver that takes ten times its limit, and builds for a hundredth of that."""
 
     name: ClassVar[str] = "late"
 

@@ -1,4 +1,4 @@
-"""`Budget`, `Monitor`, `Task`, `Solution`, and what `Solver.solve` does for all."""
+"""`Budget`, `Monitor`, `Task`, `Solution`, and all that `Solver.solve` itself does."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from tests.clocks import Clock
 
 @pytest.fixture
 def clock() -> Clock:
-    """Moves only when told to."""
+    """A clock that only moves when a test moves it."""
     return Clock()
 
 
 def worst_states(qubo: QuboBatch) -> States:
-    """The states of highest energy, by brute force on the negative."""
+    """The states of highest energy, by brute force on the negative energies."""
     return brute_force(
         replace(qubo, H=-qubo.H, linear=-qubo.linear, offset=-qubo.offset)
     )[0]
@@ -50,7 +50,7 @@ class WorstRule(Worst):
 
 @dataclass(frozen=True, kw_only=True)
 class Steps(Solver):
-    """Reports given energies; answers with the best states at last."""
+    """Reports the given energies, then answers with the best states."""
 
     name: ClassVar[str] = "steps"
     seen: ClassVar[list[bool]] = []
@@ -81,7 +81,7 @@ class TestBudget:
     @pytest.mark.parametrize(
         "options", [{"target": math.nan}, {"sweeps": 2.5}, {"threads": 1.5}]
     )
-    def test_refused_too(self, options):
+    def test_refused_kinds_of_numbers(self, options):
         with pytest.raises(InputError, match=next(iter(options))):
             Budget(**options)
 

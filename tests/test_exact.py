@@ -221,7 +221,7 @@ class TestLimits:
 
     @pytest.mark.parametrize("seconds", [None, 0.6])
     def test_rows_in_groups(self, monkeypatch, seconds):
-        """Where memory does not hold all rows, groups of them share the time."""
+        """If memory does not hold all rows, groups of rows share the time."""
         qubo = ill_conditioned(3, 70, power=1.5) if seconds else correlated(3, 30)
 
         def solve():
@@ -318,7 +318,7 @@ def test_options(options, message):
     reason="QUBO_ROUNDING_REAL_DATA does not name the folder of real data",
 )
 def test_proves_rows_of_a_first_layer():
-    """The first 60 inputs of ResNet18's first layer."""
+    """The rows are those of the first 60 inputs of ResNet18's first layer."""
     folder = Path(os.environ["QUBO_ROUNDING_REAL_DATA"])
     problem = np.load(folder / "problems" / "resnet18.conv1.npz")
     H, w = problem["second_moment"][:60, :60], problem["weight"][:6, :60]

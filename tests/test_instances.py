@@ -64,7 +64,7 @@ def test_without_known_values_the_best_of_the_run_counts(folder, capsys):
 
 
 def test_a_claim_is_not_believed(folder):
-    """Energies are those of the states."""
+    """Energies are recomputed from the states."""
 
     class Boaster(Floor):
         def solve(self, qubo, **options):

@@ -27,7 +27,7 @@ def anneal(
     seed: int = 0,
     dtype: type = np.float64,
 ) -> tuple[Walk, np.ndarray, np.ndarray]:
-    """The walk after the sweeps, the best states and their energies as carried."""
+    """The walk after the sweeps, the best states, and the energies kept for them."""
     walk = Walk.at(qubo, states, dtype=dtype)
     best, best_energy = walk.z.copy(), walk.energy.copy()
     rng = np.random.default_rng(seed).integers(0, 2**64, qubo.rows, np.uint64)

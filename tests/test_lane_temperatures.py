@@ -130,7 +130,7 @@ class TestCosts:
             np.testing.assert_allclose(found[possible], exact[possible], atol=2e-3)
 
     def test_of_a_scale_that_varies(self, kind):
-        """Only roughly; what is possible is still exact."""
+        """Costs are only rough then; which moves are feasible is still exact."""
         qubo = problem(kind, 20, 24)
         one = case(qubo)
         tiles = one.lanes.stand(np.arange(20), some_states(qubo))
@@ -189,7 +189,7 @@ class TestLanes:
         np.testing.assert_array_equal(*seen)
 
     def test_a_large_field_of_an_uncoupled_variable_blinds_nobody(self, kind):
-        """It takes part in no move, so it should not cost the others their digits."""
+        """The variable is in no move, so it should not cost the others their digits."""
         qubo = problem(kind, 16, 31)
         H, linear = qubo.H.copy(), qubo.linear.copy()
         H[30], H[:, 30], linear[:, 30] = 0, 0, 1e9
@@ -202,7 +202,7 @@ class TestLanes:
         assert (costs >= -1e-2).all()
 
     def test_a_row_does_not_depend_on_the_others(self):
-        """Even where the scale varies in the other row alone."""
+        """This holds even if the scale varies in the other row alone."""
         scale = np.random.default_rng(0).uniform(0.5, 2, (2, 40))
         scale[0] = 0.7
         qubo = example_batch(2, 40, scale=scale)
@@ -217,7 +217,7 @@ class TestLanes:
 
 
 def test_thresholds():
-    """Every lane's are the quantiles of an exponential distribution, once each."""
+    """Every lane has each quantile of an exponential distribution once."""
     draws = thresholds(3)
     assert draws.shape == (LINES, LANES)
     assert draws.dtype == np.float32

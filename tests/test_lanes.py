@@ -54,7 +54,7 @@ class TestFields:
 
     @pytest.mark.parametrize("walks", [1, 15, 16, 17, 33])
     def test_any_number_of_walks(self, kind, walks):
-        """And none depends on its neighbours."""
+        """No walk depends on its neighbours."""
         qubo = problem(kind, 33, 24)
         lanes, rows, start = case(qubo).lanes, np.arange(walks), some_states(qubo)
         tiles, whole = (

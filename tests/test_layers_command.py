@@ -46,7 +46,7 @@ def command(*arguments: object) -> int:
 
 
 def table(out: str) -> tuple[dict[str, list[str]], dict[str, str]]:
-    """Cells by layer, and totals by name."""
+    """The table's cells by layer, and its totals by name."""
     each, totals = out.split("\n\n")
     cells = (line.split() for line in each.splitlines()[1:])
     pairs = (line.rsplit(maxsplit=1) for line in totals.splitlines())

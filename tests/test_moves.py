@@ -34,7 +34,7 @@ def gram(n: int, seed: int = 0, inner: int = 3) -> np.ndarray:
 
 
 def dense(vectors: Vectors, n: int) -> np.ndarray:
-    """The vectors [m, n] themselves."""
+    """The vectors as dense rows [m, n]."""
     V = np.zeros((len(vectors), n))
     for row, which, sign in zip(V, vectors.which, vectors.sign, strict=True):
         used = which >= 0
@@ -44,13 +44,13 @@ def dense(vectors: Vectors, n: int) -> np.ndarray:
 
 
 def keys(vectors: Vectors, n: int) -> list[tuple[int, ...]]:
-    """Each vector, or its negative if that comes later."""
+    """Keys of the vectors; a vector and its negative have the same key."""
     V = dense(vectors, n).astype(int)
     return [max(tuple(v), tuple(-v)) for v in V]
 
 
 def every(n: int, size: int) -> np.ndarray:
-    """All vectors [m, n] with so many entries, each or its negative."""
+    """All vectors [m, n] with the given number of entries, each or its negative."""
     rows = []
     for variables in combinations(range(n), size):
         for signs in product((1, -1), repeat=size - 1):
@@ -75,7 +75,7 @@ def in_two_short_parts(H: np.ndarray, v: np.ndarray) -> bool:
 
 
 def check(H: np.ndarray, library: list[Vectors], most: int) -> None:
-    """What holds of any library."""
+    """Check what must hold of any library."""
     n, sizes = len(H), ((1, 1), (2, 2), (3, 4), (5, 8))
     assert sum(map(len, library[1:])) <= most
     # float32 sums of entries as large as the diagonal.
@@ -178,7 +178,7 @@ class TestDeadInputs:
     @pytest.mark.parametrize("kinds", ["pairs", "quads", "longer"])
     @pytest.mark.parametrize("weak", [0.0, 0.01 * DEAD, 0.4 * DEAD])
     def test_take_no_part(self, kinds, weak):
-        """A nearly dead one is decided alone; one without couplings not at all."""
+        """A nearly dead input has only a single; one without couplings has none."""
         n, dead = 12, [0, 5, 11]
         H = gram(n)
         size = np.ones(n)
@@ -212,14 +212,14 @@ class TestSpread:
         ],
     )
     def test_every_live_variable_has_moves(self, H, kinds):
-        """Even where some inputs are much weaker than others."""
+        """This holds even if some inputs are much weaker than others."""
         assert (H.diagonal() > DEAD * H.diagonal().mean()).all()
         for part in short_vectors(H, kinds, 60 * 60)[1 : KINDS.index(kinds) + 1]:
             moves = np.bincount(part.which[part.which >= 0], minlength=60)
             assert moves.min() >= 1
 
     def test_shortest_of_each_variable(self):
-        """Depths by the definition."""
+        """Depths are compared with their definition."""
         vectors = short_vectors(gram(9), "pairs", 10**4)[1]
         earlier = np.zeros(9, int)
         depth = []
@@ -292,7 +292,7 @@ class TestOtherMatrices:
             check(gram(9), short_vectors(gram(9), kinds, most), most)
 
     def test_no_coupling(self):
-        """All pairs are as long as each other; every variable is in some."""
+        """All pairs are equally long, and every variable is in one at least."""
         library = short_vectors(np.eye(50), "quads", 400)
         check(np.eye(50), library, 400)
         for part in library[1:3]:

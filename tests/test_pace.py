@@ -19,7 +19,7 @@ def started(clock: Clock, seconds: float | None) -> Monitor:
 
 
 def chunks_of(pace: Pace, total: int, clock: Clock, each: float) -> list[int]:
-    """All chunks, where every unit takes so many seconds."""
+    """All chunks if every unit takes the given seconds."""
     found = []
     while count := pace.next(total - pace.taken):
         found.append(count)
@@ -66,7 +66,7 @@ class TestPace:
         assert sum(chunks) == 1000
 
     def test_the_first_chunk_counts_no_longer_than_it_must(self):
-        """It may hold a compilation: 50 times what all the others take."""
+        """The first chunk may hold a compilation: 50 times as long as all others."""
         clock = Clock()
         pace = Pace(started(clock, 100.0), 100)
         assert pace.next(10**6) == 1
@@ -161,7 +161,7 @@ class TestSchedule:
         np.testing.assert_allclose(np.diff([*ends, clock.now]), 0.25, atol=0.02)
 
     def test_work_that_gets_slower_ends_in_time(self):
-        """By a factor of ten on the way: an estimate from the past is too low."""
+        """Work slows down by a factor of ten: estimates from the past are too low."""
         clock = Clock()
         schedule = Schedule(started(clock, 1.0), 10**9)
         while (chunk := schedule.next()) is not None:

@@ -93,7 +93,7 @@ def test_conformance(peer):
 
 @by_name(PEERS)
 def test_finds_an_optimum_of_few_variables(peer):
-    """With reads in abundance: the answer is the best of all, in the right order."""
+    """With many reads, the answer is the best of all reads, in the right order."""
     qubo = example_batch(2, 6, definite=False)
     qubo = replace(qubo, fixed=np.array([[-1, 1, -1, -1, 0, -1], [-1] * 6]))
     _, lowest = brute_force(qubo)
@@ -151,7 +151,7 @@ def test_the_seed_matters(peer):
 
 @pytest.mark.parametrize("cls", [OpenJijSa, OpenJijSqa])
 def test_openjij_reads_differ(cls):
-    """Its own reads of one seed are one read."""
+    """OpenJij's own reads with one seed are all the same."""
     installed(cls())
     qubo = example_batch(6, 40, definite=False)
     one, many = (cls(num_reads=k, num_sweeps=5).solve(qubo) for k in (1, 30))
@@ -239,7 +239,7 @@ def test_a_missing_parent_package(monkeypatch):
 
 @pytest.mark.parametrize("name", example_batches())
 def test_dwave_tabu_finds_optima(name):
-    """From near them: the sampler sticks in other optima even of 9 variables."""
+    """A peer that takes a set time per unit of effort, and records its calls."""
     qubo = example_batches()[name]
     states, lowest = brute_force(qubo)
     states[:, 0] ^= 1
@@ -249,7 +249,7 @@ def test_dwave_tabu_finds_optima(name):
 
 
 def test_dwave_tabu_stops_at_the_target():
-    """A call that may take an hour comes back, or the test never ends."""
+    """A call with an hour's limit must end early, or the test takes that hour."""
     qubo = example_batch(1, 10)
     _, lowest = brute_force(qubo)
     budget = Budget(seconds=60, target=lowest + 1e-9)
@@ -258,7 +258,7 @@ def test_dwave_tabu_stops_at_the_target():
 
 @dataclass(frozen=True, kw_only=True)
 class Paced(Peer):
-    """Takes so long per unit of effort, and writes its calls down."""
+    """A peer that takes a given time per unit of effort, and records its calls."""
 
     name: ClassVar[str] = "paced"
     package: ClassVar[str] = "numpy"
@@ -328,7 +328,7 @@ def test_rows_not_reached_keep_the_start(calls):
 
 
 def test_building_is_left_time(calls):
-    """The shares of early rows leave the later ones what their models will take."""
+    """Early rows leave the later ones the seconds that their models will take."""
     peer = Paced(building=0.02, unit=1e-3)
     found = peer.solve(example_batch(8, 5), budget=Budget(seconds=0.6))
     assert len({c.seed for c in calls}) >= 8

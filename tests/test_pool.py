@@ -44,7 +44,7 @@ def child(pool: Pool, paths: int = PATHS, seed: int = 0) -> np.ndarray:
 
 
 def near_states(qubo: QuboBatch, apart: int, seed: int = 0) -> Pool:
-    """Two states of each row that differ in so many places."""
+    """Two states of each row that differ in the given number of places."""
     rng = np.random.default_rng(seed)
     pool = Pool.of(qubo, 1)
     one = some_states(qubo, seed)
@@ -96,7 +96,7 @@ NAMES = tuple(batches(1, 4))
 class TestChildren:
     @pytest.mark.parametrize("name", NAMES)
     def test_the_best_mixture_with_paths_enough(self, name):
-        """As many paths as there are mixtures: nothing is given up."""
+        """With as many paths as there are mixtures, no mixture is given up."""
         qubo = batches(12, 10)[name]
         pool = pool_of(qubo, 2)
         differ = (pool.states[0] != pool.states[1]).sum(axis=1)
@@ -131,7 +131,7 @@ class TestChildren:
 
     @pytest.mark.parametrize("apart", [0, 1])
     def test_of_neighbours(self, apart):
-        """Nothing to mix: the better parent."""
+        """There is nothing to mix: the child is the better parent."""
         pool = near_states(example_batch(6, 20), apart)
         better, _ = couple(pool)
         np.testing.assert_array_equal(child(pool), pool.states[better, np.arange(6)])
@@ -146,7 +146,7 @@ class TestChildren:
         assert energies[0] > energies[2]
 
     def test_few_variables_are_decided_anew(self, monkeypatch):
-        """A random run of those that differ; another one with another stream."""
+        """They are a random run of those that differ; each stream has its own run."""
         qubo = example_batch(30, 40)
         pool = pool_of(qubo, 2)
         monkeypatch.setattr(module, "MOST_MIXED", 6)

@@ -142,7 +142,7 @@ class TestRandom:
     solver = Qbsolv(initial="random")
 
     def test_does_not_know_the_start(self):
-        """Nor answers with it: the handicap shows."""
+        """The start is not kept as an answer either, so that the handicap shows."""
         qubo = example_batch(6, 120, seed=2)
         good = Qbsolv().solve(qubo)
         short = Budget(sweeps=1)

@@ -28,7 +28,7 @@ pytestmark = pytest.mark.arithmetic
 
 
 def with_large(large: float, n: int, of: tuple[int, int] = (0, 0)) -> QuboBatch:
-    """One coefficient that dwarfs all others."""
+    """The problem with one coefficient that dwarfs all others."""
     Q = np.random.default_rng(n).normal(size=(n, n))
     Q[of] += large
     return QuboBatch.from_matrix(Q)
@@ -146,7 +146,7 @@ class TestAnswers:
         assert sum(flips) == pytest.approx(40_000, rel=0.03)
 
     def test_rows_share_the_time(self, monkeypatch):
-        """However soon it ends, no row has waited for another."""
+        """However soon the search ends, no row has waited for another."""
         qubo = example_batch(64, 147)
         clock = Clock(last=2.2)
         clock.paces(monkeypatch, each=1e-3)
@@ -182,7 +182,7 @@ class TestAnswers:
         assert (held[1:] < held[:-1]).sum() > 10
 
     def test_runs_leave_states_of_the_pool(self, monkeypatch):
-        """Any of them, also while the pool stays as it is."""
+        """A run may leave any state of the pool, also while the pool stays the same."""
         left = {}
 
         def watched(kernel, shared, per_row, threads):

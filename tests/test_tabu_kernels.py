@@ -101,7 +101,7 @@ class TestMoves:
         assert (walk.cost[:, n:] >= tabu.NONE).all()
 
     def test_what_may_flip(self):
-        """Expired, or below the aspiration; pinned variables never."""
+        """Variables may flip if expired or below the aspiration; pinned ones never."""
         qubo = replace(
             QuboBatch.from_matrix(np.diag([-4.0, -3.0, -2.0, -1.0])),
             fixed=np.array([[0, -1, -1, -1]], np.int8),
@@ -193,7 +193,7 @@ class TestMoves:
         assert (states_of(walk) != qubo.nearest()).sum() == 1
 
     def test_a_run_ends(self):
-        """After its patience without progress, or by its length."""
+        """A run ends after its patience without progress, or by its length."""
         qubo = example_batch(1, 20)
         walk = stand(qubo, qubo.nearest())
         state, limits = walk.position()[1], (0, 10**6, 15, 3, 2)
@@ -246,7 +246,7 @@ class TestMoves:
             assert energy == pytest.approx(reference_energies(qubo, target)[r])
 
     def test_noise_of_a_run(self):
-        """In proportion to the costs; a few large ones hardly matter."""
+        """Noise is in proportion to the costs; a few large costs hardly matter."""
         qubo = example_batch(1, 60)
         walk = stand(qubo, qubo.nearest())
         sizes = np.abs(walk.cost[0, :60])

@@ -23,13 +23,19 @@ def test_says_where_kernels_are(capsys):
 
 
 def test_first_solve(capsys):
-    """A cold start compiles, a warm one does not."""
-    assert main(["first-solve", "--solver", "descent"]) == 0
-    heading, line = capsys.readouterr().out.splitlines()
+    """A cold start compiles, a warm one does not; the whole grid is known, too."""
+    assert main(["first-solve", "--solver", "descent,gptq"]) == 0
+    heading, *lines = capsys.readouterr().out.splitlines()
     assert heading.split()[0] == "solver"
-    name, cold, _, warm, *_ = line.split()
-    assert name == "descent"
-    assert float(cold) > float(warm)
+    assert [line.split()[0] for line in lines] == ["descent", "gptq"]
+    for line in lines:
+        _, cold, _, warm, *_ = line.split()
+        assert float(cold) > float(warm)
+
+
+def test_first_solve_refuses_before_any_work(capsys):
+    assert main(["first-solve", "--solver", "descent,tabu[pool=0]"]) == 2
+    assert "pool must be at least 1" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("terminal", [False, True])

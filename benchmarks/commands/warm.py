@@ -55,9 +55,8 @@ def run(options: argparse.Namespace) -> int:
 def batches(solver: Solver) -> Iterator[QuboBatch]:
     """A batch of every kind for which kernels are compiled anew."""
     small = synthetic(SMALL, 2)
-    levels = np.array([np.full((2, SMALL), -8), np.full((2, SMALL), 7)], np.int32)
     for dtype in (np.float32, np.float64):
-        qubo = replace(small, H=small.H.astype(dtype), levels=levels)
+        qubo = replace(small, H=small.H.astype(dtype))
         yield qubo
         yield replace(qubo, scale=np.ones((2, SMALL)))
     if isinstance(solver, Lattice):

@@ -88,4 +88,6 @@ def synthetic(n: int, rows: int) -> QuboBatch:
         offset=(pull * weight).sum(axis=1),
         scale=np.ones((rows, 1)),
         prior=weight,
+        # As of 4 bits, for solvers that take the whole grid.
+        levels=np.repeat(np.int32([-8, 7]), rows * n).reshape(2, rows, n),
     )

@@ -89,5 +89,5 @@ def synthetic(n: int, rows: int) -> QuboBatch:
         scale=np.ones((rows, 1)),
         prior=weight,
         # As of 4 bits, for solvers that take the whole grid.
-        levels=np.repeat(np.int32([-8, 7]), rows * n).reshape(2, rows, n),
+        levels=np.repeat(np.array([-8, 7], np.int32), rows * n).reshape(2, rows, n),
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import sys
 from types import SimpleNamespace
@@ -10,7 +11,7 @@ import pytest
 
 from benchmarks.__main__ import main
 from solvers.kernels import descent, flips
-from solvers.kernels.compile import Notice, cache_folder
+from solvers.kernels.compile import Compilation, cache_folder
 
 
 def test_says_where_kernels_are(capsys):
@@ -38,15 +39,43 @@ def test_first_solve_refuses_before_any_work(capsys):
     assert "pool must be at least 1" in capsys.readouterr().err
 
 
+def compiling(kernel):
+    return SimpleNamespace(data={"dispatcher": kernel})
+
+
+FOREIGN = SimpleNamespace(py_func=compiling)
+
+
 @pytest.mark.parametrize("terminal", [False, True])
-def test_notice(terminal, monkeypatch):
+def test_says_that_it_compiles(terminal, monkeypatch):
     """One line on a terminal, however much is compiled; elsewhere nothing."""
     stderr = io.StringIO()
     monkeypatch.setattr(stderr, "isatty", lambda: terminal)
     monkeypatch.setattr(sys, "stderr", stderr)
-    notice = Notice()
-    foreign = SimpleNamespace(py_func=test_notice)
-    for kernel in (foreign, flips.anneal, descent.pairs):
-        notice.on_start(SimpleNamespace(data={"dispatcher": kernel}))
+    listener = Compilation()
+    for kernel in (FOREIGN, flips.anneal, descent.pairs):
+        listener.on_start(compiling(kernel))
+        listener.on_end(compiling(kernel))
     assert stderr.getvalue().count("compiling kernels") == terminal
     assert stderr.getvalue().count("\n") == terminal
+
+
+@pytest.mark.parametrize("collects", [False, True])
+def test_no_garbage_is_collected_while_kernels_compile(collects, monkeypatch):
+    """Before and after it is as it was; what others compile is their own affair."""
+    state = [collects]
+    monkeypatch.setattr(gc, "isenabled", lambda: state[0])
+    monkeypatch.setattr(gc, "disable", lambda: state.append(state.pop() and False))
+    monkeypatch.setattr(gc, "enable", lambda: state.append(state.pop() or True))
+    listener = Compilation()
+    listener.on_start(compiling(FOREIGN))
+    assert state == [collects]
+    listener.on_end(compiling(FOREIGN))
+    # What a kernel calls is compiled while it is.
+    for kernel in (flips.anneal, FOREIGN):
+        listener.on_start(compiling(kernel))
+        assert state == [False]
+    listener.on_end(compiling(FOREIGN))
+    assert state == [False]
+    listener.on_end(compiling(flips.anneal))
+    assert state == [collects]

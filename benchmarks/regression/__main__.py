@@ -101,8 +101,9 @@ def measure(names: Sequence[str] = ()) -> tuple[dict[str, Entry], str]:
             "pip install 'qubo-rounding[test]'"
         )
     folder = Path(__file__).parent
-    # Neither the user's options nor other plug-ins may change what is measured.
-    env = {k: v for k, v in os.environ.items() if k != "PYTEST_ADDOPTS"}
+    # Neither the user's options nor other plug-ins may change what is measured, nor the
+    # pytest that this may run in: workers of pytest-xdist are told apart by variables.
+    env = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_")}
     env["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
     with tempfile.TemporaryDirectory() as scratch:
         file = Path(scratch) / "benchmark.json"

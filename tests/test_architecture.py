@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from graphlib import TopologicalSorter
+from importlib import import_module
 from pathlib import Path
 from types import ModuleType
 
@@ -236,6 +237,24 @@ def test_importing_solvers_is_light_and_fast() -> None:
 def test_problems_are_built_without_torch(name: str) -> None:
     modules, _ = _modules_after(f"import qubo_rounding.{name}")
     assert "torch" not in modules
+
+
+@pytest.mark.parametrize(
+    ("module", "names"),
+    [
+        ("solvers.base", ("Solution", "Solver", "Task")),
+        ("solvers.budget", ("Budget", "Monitor")),
+        ("solvers.descent", ("descend",)),
+        ("solvers.errors", ("InputError", "UnknownNameError")),
+        ("solvers.qubo", ("QuboBatch",)),
+        ("solvers.registry", ("available", "label", "parse_solver")),
+        ("solvers.testing", ("check_solver",)),
+        ("qubo_rounding.grid", ("Encoding", "Grid")),
+        ("qubo_rounding.problem", ("Moments", "RoundingProblem")),
+    ],
+)
+def test_public_names_stay_where_they_were(module: str, names: tuple[str, ...]) -> None:
+    assert all(hasattr(import_module(module), name) for name in names)
 
 
 def test_modules_are_small() -> None:

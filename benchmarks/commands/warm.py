@@ -31,14 +31,12 @@ SMALL = 49
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
-    add(parser, "solver", note="all built-in ones")
+    add(parser, "solver", default=",".join(BUILT_IN), note="all built-in ones")
 
 
 def run(options: argparse.Namespace) -> int:
     """Compile the solvers' kernels; return the exit code."""
-    # `neal` wraps another package, and has nothing to compile.
-    names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
-    solvers = parse_solvers(names)
+    solvers = parse_solvers(options.solver)
     folder = cache_folder()
     begun = time.perf_counter()
     with tqdm(solvers, desc="kernels", disable=None) as bar:

@@ -44,22 +44,19 @@ Seconds = dict[str, float]
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
-    add(parser, "solver", note="all built-in ones")
+    add(parser, "solver", default=",".join(BUILT_IN), note="all built-in ones")
     add(parser, "problem", note="synthetic")
     add(parser, "threads")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each solver; return the exit code."""
-    # `neal` wraps another package, and has nothing to compile.
-    names = options.solver or ",".join(name for name in BUILT_IN if name != "neal")
-    texts = [label(solver) for solver in parse_solvers(names)]
-    qubo = _qubo(options.problem)
-    for solver in parse_solvers(names):
+    solvers, qubo = parse_solvers(options.solver), _qubo(options.problem)
+    for solver in solvers:
         reason = solver.supports(qubo)
         solver.require(reason is None, str(reason))
     results = {}
-    for text in tqdm(texts, desc="solvers", disable=None):
+    for text in tqdm([*map(label, solvers)], desc="solvers", disable=None):
         with tempfile.TemporaryDirectory() as cache:
             task = json.dumps(
                 [text, options.problem and str(options.problem), options.threads]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from copy import copy
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -281,18 +282,25 @@ class QuboBatch:
         )
 
     def take(self, rows: slice | Sequence[int] | NDArray[np.intp]) -> QuboBatch:
-        """Batch of the given rows, over the same H."""
-        fixed = None if self.fixed is None else self.fixed[rows]
-        levels = None if self.levels is None else self.levels[:, rows]
-        return replace(
-            self,
-            linear=self.linear[rows],
-            offset=self.offset[rows],
-            scale=self.scale[rows],
-            prior=self.prior[rows],
-            fixed=fixed,
-            levels=levels,
-        )
+        """Batch of the given rows, over the same H.
+
+        What has been checked once is not checked again: looking through a large H for
+        every row that is taken would cost more than many a search of that row.
+
+        Raises
+        ------
+        InputError
+            No row is given.
+        """
+        taken = copy(self)
+        for name in ("linear", "offset", "scale", "prior", "fixed", "levels"):
+            values = getattr(self, name)
+            if values is not None:
+                values = values[:, rows] if name == "levels" else values[rows]
+                object.__setattr__(taken, name, np.ascontiguousarray(values))
+        if not taken.rows:
+            raise InputError("take needs at least one row")
+        return taken
 
 
 def _of_shape(name: str, values: ArrayLike, shapes: list[tuple[int, ...]]) -> Float:

@@ -231,6 +231,15 @@ class TestRows:
             np.testing.assert_array_equal(part.fixed, qubo.fixed[rows])
             assert part.H is qubo.H
         assert replace(qubo, fixed=None).take([1]).fixed is None
+        with pytest.raises(InputError, match="take needs at least one row"):
+            qubo.take([])
+
+    def test_take_cuts_the_levels(self):
+        levels = np.arange(1, 7) * np.array([[[-1]], [[1]]])
+        qubo = replace(example_batch(3, 2), levels=levels.reshape(2, 3, 2))
+        part = qubo.take([2, 0])
+        np.testing.assert_array_equal(part.levels, qubo.levels[:, [2, 0]])
+        assert part.levels.flags.c_contiguous
 
     def test_pin(self):
         qubo = replace(example_batch(2, 3), fixed=[[-1, 0, 1], [1, -1, -1]])

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -63,8 +64,16 @@ def one_blas_thread(size: int = 0) -> AbstractContextManager[Any]:
         Rows or columns of the products; above `ONE_THREAD_UP_TO` BLAS keeps its
         threads. By default it is limited in any case.
     """
-    from threadpoolctl import threadpool_limits
-
-    limit = 1 if size <= ONE_THREAD_UP_TO else None
-    limits: AbstractContextManager[Any] = threadpool_limits(limit, "blas")
+    if size > ONE_THREAD_UP_TO:
+        return nullcontext()
+    limits: AbstractContextManager[Any] = _blas().limit(limits=1, user_api="blas")
     return limits
+
+
+@cache
+def _blas() -> Any:
+    """A handle on the BLAS of numpy and that of scipy; finding them takes a while."""
+    import scipy.linalg  # noqa: F401  # loads its BLAS
+    from threadpoolctl import ThreadpoolController
+
+    return ThreadpoolController()

@@ -50,7 +50,7 @@ def test_the_choice():
     assert choose(QuboBatch.from_matrix(-np.eye(60)), 1.0) == (Tabu(),)
     large = patches(400, 400)
     assert choose(large, 1.0) == (Lattice(),)
-    assert choose(large, 0.1) == (SimulatedAnnealing(),)
+    assert choose(large, 0.05) == (SimulatedAnnealing(),)
     assert choose(large, None) == (Lattice(elites=1, num_sweeps=100),)
 
 

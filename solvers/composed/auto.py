@@ -12,7 +12,7 @@ from solvers.base import Solver, Task
 from solvers.budget import Budget, Monitor
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
-from solvers.lattice.moves import BUILD_SECONDS, flatness
+from solvers.lattice.moves import build_seconds, flatness
 from solvers.lattice.solver import Lattice
 from solvers.proofs.exact import Exact
 from solvers.qubo import QuboBatch, States
@@ -105,7 +105,7 @@ def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
         return (Tabu(),)
     if seconds is None and qubo.rows * qubo.n**2 > SMALL:
         return (Lattice(elites=1, num_sweeps=100),)
-    if seconds is not None and BUILD_SECONDS["pairs"] * qubo.n > SHORT * seconds:
+    if seconds is not None and build_seconds("pairs", qubo.n) > SHORT * seconds:
         return (SimulatedAnnealing(),)
     return (Lattice(), Tabu()) if flat > FLAT else (Lattice(),)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from solvers.kernels.compile import inner, jit
+from solvers.kernels.compile import jit
 
 UNSIGNED = np.uint64
 
@@ -45,103 +45,66 @@ def pairs_below(H, live, limit, which, sign, length):
     return count
 
 
-@inner
-def open_vector(H, which, sign, a, product, inside):
-    """``product = H v`` for vector a; mark the vector's variables in `inside`."""
-    for p in range(len(H)):
-        product[p] = 0.0
-    for k in range(which.shape[1]):
-        i = which[a, k]
-        if i < 0:
-            break
-        inside[i] = True
-        s = float(sign[a, k])
-        for p in range(UNSIGNED(len(H))):
-            product[p] += s * H[i, p]
-
-
-@inner
-def overlap(product, inside, which, sign, b):
-    """``v_a^T H v_b``; NaN if the two vectors share a variable."""
-    total = 0.0
-    for k in range(which.shape[1]):
-        j = which[b, k]
-        if j < 0:
-            break
-        if inside[j]:
-            return np.nan
-        total += sign[b, k] * product[j]
-    return total
-
-
 @jit
-def sum_lengths(H, which, sign, length, rows, others, signs, lengths, out):
-    """Lengths of the shorter of ``v_a +- v_b``, for a in `rows` and b among the others.
+def shortest_sums(H, others, signs, lengths, which, sign, length, partner, way, sums):
+    """Find, for each vector a, its shortest sums and differences with the others.
 
-    Returns their number; the first entries of `out` hold them.
+    Vectors that share a variable with a are left out.
+
+    Parameters
+    ----------
+    H : [n, n]
+        The Gram matrix.
+    others : int32 [width, m]
+        The variables of the other vectors, padded with n.
+    signs : float64 [width, m]
+        Their entries, padded with 0.
+    lengths : float64 [m]
+        Their lengths.
+    which, sign, length : int32 [A, width], int8 [A, width], float64 [A]
+        The vectors a, padded with -1.
+    partner : int32 [A, count]
+        For the indices of the others in the `count` shortest sums of each vector, the
+        shortest first; what is not found stays as it is.
+    way : int8 [A, count]
+        For 1 where the sum is short, and -1 where the difference is.
+    sums : float64 [A, count]
+        For the lengths of the sums.
     """
-    product, inside = np.zeros(len(H)), np.zeros(len(H), np.bool_)
-    count = 0
-    for a in rows:
-        open_vector(H, which, sign, a, product, inside)
-        for b in range(len(others)):
-            x = overlap(product, inside, others, signs, b)
-            if x == x:
-                out[count] = length[a] + lengths[b] - 2.0 * abs(x)
-                count += 1
-        for k in range(which.shape[1]):
-            if which[a, k] >= 0:
-                inside[which[a, k]] = False
-    return count
-
-
-@jit
-def sums_below(
-    H,
-    which,
-    sign,
-    length,
-    others,
-    signs,
-    lengths,
-    same,
-    limit,
-    found,
-    found_sign,
-    found_length,
-):
-    """Find sums and differences up to `limit` long of vectors with no common variable.
-
-    `same` says that the others are the vectors themselves: each two are taken once.
-    Returns the number found, at most ``len(found)``.
-    """
-    product, inside = np.zeros(len(H)), np.zeros(len(H), np.bool_)
-    count = 0
+    n, m, most = len(H), len(lengths), sums.shape[1]
+    product, overlap = np.zeros(n + 1), np.empty(m)
     for a in range(len(which)):
-        open_vector(H, which, sign, a, product, inside)
-        for b in range(a + 1 if same else 0, len(others)):
-            x = overlap(product, inside, others, signs, b)
-            h = length[a] + lengths[b] - 2.0 * abs(x)
-            # Written so that NaN is refused.
-            if not h <= limit or count == len(found):
-                continue
-            way = -1 if x > 0.0 else 1
-            at = 0
-            for k in range(which.shape[1]):
-                if which[a, k] >= 0:
-                    found[count, at], found_sign[count, at] = which[a, k], sign[a, k]
-                    at += 1
-            for k in range(others.shape[1]):
-                if others[b, k] >= 0:
-                    found[count, at] = others[b, k]
-                    found_sign[count, at] = way * signs[b, k]
-                    at += 1
-            found_length[count] = h
-            count += 1
+        product[:n] = 0.0
         for k in range(which.shape[1]):
             if which[a, k] >= 0:
-                inside[which[a, k]] = False
-    return count
+                s = float(sign[a, k])
+                for p in range(UNSIGNED(n)):
+                    product[p] += s * H[which[a, k], p]
+        # Vectors with a common variable get NaN, which no comparison lets pass.
+        for k in range(which.shape[1]):
+            if which[a, k] >= 0:
+                product[which[a, k]] = np.nan
+        for b in range(UNSIGNED(m)):
+            overlap[b] = signs[0, b] * product[others[0, b]]
+        for k in range(1, len(others)):
+            for b in range(UNSIGNED(m)):
+                overlap[b] += signs[k, b] * product[others[k, b]]
+        found, limit = 0, np.inf
+        for b in range(m):
+            h = length[a] + lengths[b] - 2.0 * abs(overlap[b])
+            if not h < limit:
+                continue
+            place = min(found, most - 1)
+            while place > 0 and sums[a, place - 1] > h:
+                sums[a, place] = sums[a, place - 1]
+                partner[a, place] = partner[a, place - 1]
+                way[a, place] = way[a, place - 1]
+                place -= 1
+            sums[a, place], partner[a, place] = h, b
+            way[a, place] = -1 if overlap[b] > 0.0 else 1
+            found = min(found + 1, most)
+            if found == most:
+                limit = sums[a, most - 1]
 
 
 @jit

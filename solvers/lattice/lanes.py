@@ -246,18 +246,12 @@ class Tiles:
         half = 0.5 * self.M.reshape(-1)[rows, None]
         fields = self.F.transpose(0, 2, 1).reshape(shape)[rows] + half * Z
         n = self.lanes.qubo.n
-        fields = fields[:, :n] * self.lanes.unit
-        spare = vectors.which < 0
-        which = np.where(spare, 0, vectors.which)
-        slope = np.zeros((self.walks, len(vectors)))
-        room = np.zeros((self.walks, len(vectors)))
-        for k in range(which.shape[1]):
-            v = np.where(spare[:, k], 0, vectors.sign[:, k])
-            slope += fields[:, which[:, k]] * v
-            room += Z[:, which[:, k]] * v
-        count = (~spare).sum(axis=1)
+        moves = vectors.matrix(n)
+        slope = (moves @ (fields[:, :n] * self.lanes.unit).T).T
+        room = (moves @ Z[:, :n].astype(np.float32).T).T
         costs = vectors.length + 2 * np.sign(room) * slope
-        return np.where(np.abs(room) == count, costs, np.inf)
+        sizes = (vectors.which >= 0).sum(axis=1)
+        return np.where(np.abs(room) == sizes, costs, np.inf)
 
 
 def thresholds(seed: int) -> NDArray[np.float32]:

@@ -15,11 +15,12 @@ from typing import Any
 
 import numpy as np
 import scipy.linalg
+import scipy.sparse
 from numpy.typing import NDArray
 
 from solvers.kernels import moves as kernels
 from solvers.qubo import Float
-from solvers.threads import one_blas_thread
+from solvers.threads import one_blas_thread, over_rows
 
 # Inputs with less than this share of the mean variance are as good as dead: they and
 # their combinations would be the shortest vectors of all, and change nothing.
@@ -28,18 +29,24 @@ DEAD = 1e-3
 PAIRS = 600_000
 # Number of vectors whose sums and differences are looked at: in all at least, and per
 # variable.
-SEEDS, SEEDS_EACH = 2000, 4
-# Sums to choose from, as a multiple of those that are taken.
-MORE = 4
-# Size of the samples from which the length of the shortest vectors is estimated.
+SEEDS, SEEDS_EACH = 1000, 4
+# Sums to choose from, as a multiple of those that are taken; sums of two pairs are
+# found up to six times.
+MORE = 3
+# Number of variables from whose pairs the length of the shortest ones is estimated.
 SAMPLE = 64
 # Added to the diagonal to judge the spectrum, as a share of the diagonal's mean.
 DAMPING = 0.02
 # Above this flatness pairs do better than longer moves.
 FLAT = 0.15
-# Seconds per variable to build a library; rough measurements.
-BUILD_SECONDS = {"singles": 0.0, "pairs": 1.5e-4, "quads": 4.5e-4, "longer": 1e-3}
-KINDS = ("singles", "pairs", "quads", "longer")
+# Seconds to build a library, per variable and per pair of them; rough measurements.
+BUILD_SECONDS = {
+    "singles": (0.0, 0.0),
+    "pairs": (4e-5, 4e-8),
+    "quads": (6e-5, 1e-7),
+    "longer": (1.5e-4, 1.4e-7),
+}
+KINDS = tuple(BUILD_SECONDS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -49,7 +56,7 @@ class Vectors:
     Attributes
     ----------
     which : int32 [m, width]
-        The variables of each vector, padded with -1.
+        The variables of each vector, padded with -1 at the end.
     sign : int8 [m, width]
         The vector's entries at these variables, padded with 0.
     length : float64 [m]
@@ -66,6 +73,15 @@ class Vectors:
     def take(self, rows: Any) -> Vectors:
         """The vectors with the given indices."""
         return Vectors(self.which[rows], self.sign[rows], self.length[rows])
+
+    def matrix(self, n: int) -> scipy.sparse.csr_array:
+        """The vectors as the rows of a sparse matrix [m, n]."""
+        real = self.which >= 0
+        ends = np.concatenate([[0], np.cumsum(real.sum(axis=1))])
+        entries = self.sign[real].astype(np.float64)
+        return scipy.sparse.csr_array(
+            (entries, self.which[real], ends), shape=(len(self), n)
+        )
 
     def shortest(self, count: int | None = None) -> Vectors:
         """The `count` shortest vectors (default: all) by length, without duplicates."""
@@ -104,7 +120,10 @@ class Vectors:
 
 
 def short_vectors(
-    H: NDArray[np.floating[Any]], kinds: str = "quads", most: int = 20_000
+    H: NDArray[np.floating[Any]],
+    kinds: str = "quads",
+    most: int = 20_000,
+    threads: int = 1,
 ) -> list[Vectors]:
     """A library: singles, pairs, moves of 3 or 4 variables and moves of 5 to 8.
 
@@ -117,6 +136,8 @@ def short_vectors(
         The last of `KINDS` to include; the parts of later kinds are empty.
     most
         Largest number of moves in all, not counting the singles.
+    threads
+        Number of threads; it does not change the library.
     """
     diagonal = H.diagonal().astype(np.float64)
     # A variable that is coupled to nothing is decided by its linear term, not by a
@@ -137,21 +158,28 @@ def short_vectors(
     part = most // (KINDS.index(kinds) or 1)
     library = [singles, all_pairs.spread_out(part), none, none]
     if kinds != "pairs":
-        seeds = all_pairs.spread_out(max(SEEDS, SEEDS_EACH * len(H)))
         alone = singles.take(live[single])
+        seeds = _seeds(H, all_pairs, max(SEEDS, SEEDS_EACH * len(H)))
         quads = Vectors.join(
-            _sums(H, alone, seeds, part), _sums(H, seeds, seeds, MORE * part)
+            _sums(H, alone, seeds, part, threads),
+            _sums(H, seeds, seeds, MORE * part, threads),
         ).shortest()
         library[2] = quads.spread_out(part)
     if kinds == "longer":
-        seeds = all_pairs.spread_out(SEEDS)
-        more = quads.spread_out(SEEDS)
+        seeds, more = all_pairs.spread_out(SEEDS), quads.spread_out(SEEDS)
         longer = Vectors.join(
-            _sums(H, more, seeds, MORE * part), _sums(H, more, more, MORE * part)
+            _sums(H, more, seeds, MORE * part, threads),
+            _sums(H, more, more, MORE * part, threads),
         )
         longer = longer.take((longer.which >= 0).sum(axis=1) > 4)
         library[3] = longer.shortest().spread_out(part)
     return library
+
+
+def build_seconds(kinds: str, n: int) -> float:
+    """Approximate seconds to build a library over n variables on one thread."""
+    each, per_pair = BUILD_SECONDS[kinds]
+    return each * n + per_pair * n * (n - 1) / 2
 
 
 def flatness(H: NDArray[np.floating[Any]]) -> float | None:
@@ -206,29 +234,59 @@ def _pairs(
     return Vectors(which[order], sign[order], length[order])
 
 
+def _seeds(H: NDArray[np.floating[Any]], pairs: Vectors, count: int) -> Vectors:
+    """`count` short pairs for sums; where there is room, also with the other sign."""
+    seeds = pairs.spread_out(count)
+    if len(seeds) == count:
+        return seeds
+    i, j = pairs.which.T
+    sign = pairs.sign * np.array([1, -1], np.int8)
+    longer = Vectors(pairs.which, sign, pairs.length + 4 * np.abs(H[i, j]))
+    longer = longer.take(np.argsort(longer.length, kind="stable"))
+    return Vectors.join(seeds, longer.spread_out(count - len(seeds)))
+
+
 def _sums(
-    H: NDArray[np.floating[Any]], first: Vectors, second: Vectors, count: int
+    H: NDArray[np.floating[Any]],
+    first: Vectors,
+    second: Vectors,
+    count: int,
+    threads: int,
 ) -> Vectors:
-    """Nearly the `count` shortest sums and differences of a vector of each set."""
-    same = first is second
-    rows = _sample(len(first))
-    lengths = np.empty(len(rows) * len(second))
-    a = (first.which, first.sign, first.length)
-    b = (second.which, second.sign, second.length)
-    sampled = kernels.sum_lengths(H, *a, rows, *b, lengths)
-    total = len(first) * len(second) // (2 if same else 1)
-    # A sum of four variables is found in three ways.
-    limit = _limit(lengths[:sampled], 3 * count, total)
-    width = first.which.shape[1] + second.which.shape[1]
-    room = min(12 * count + 1000, max(total, 1))
-    which, sign = np.full((room, width), -1, np.int32), np.zeros((room, width), np.int8)
-    length = np.empty(room)
-    found = kernels.sums_below(H, *a, *b, same, limit, which, sign, length)
-    return Vectors(which[:found], sign[:found], length[:found]).shortest(count)
+    """Sums and differences of a vector of each set, the shortest ones of each `first`.
+
+    They are up to `count` in all, and some are found more than once.
+    """
+    each = min(-(-count // max(len(first), 1)), len(second))
+    shape = len(first), each
+    partner, way = np.full(shape, -1, np.int32), np.zeros(shape, np.int8)
+    length = np.full(shape, np.inf)
+    if length.size:
+        over_rows(
+            kernels.shortest_sums,
+            (
+                H,
+                np.where(second.which < 0, len(H), second.which).T.copy(),
+                second.sign.T.astype(np.float64),
+                second.length,
+            ),
+            (first.which, first.sign, first.length, partner, way, length),
+            threads,
+        )
+    a, _ = found = np.nonzero(partner >= 0)
+    other = second.take(partner[found])
+    which = np.concatenate([first.which[a], other.which], axis=1)
+    sign = np.concatenate([first.sign[a], way[found][:, None] * other.sign], axis=1)
+    if (first.which < 0).any():
+        # The padding of the first vector comes to the end.
+        order = np.argsort(which < 0, axis=1, kind="stable")
+        which = np.take_along_axis(which, order, axis=1)
+        sign = np.take_along_axis(sign, order, axis=1)
+    return Vectors(which, sign, length[found])
 
 
 def _sample(count: int) -> NDArray[np.intp]:
-    """Indices of at most `SAMPLE` out of `count` vectors, ascending."""
+    """At most `SAMPLE` of the first `count` whole numbers, ascending."""
     if count <= SAMPLE:
         return np.arange(count)
     return np.sort(np.random.default_rng(0).choice(count, SAMPLE, replace=False))

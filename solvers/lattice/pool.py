@@ -56,6 +56,12 @@ class Pool:
         self.states = np.concatenate([self.states, states[None]])
         self.energies = np.concatenate([self.energies, energies[None]])
 
+    def challenge_first(self, states: States) -> None:
+        """Put states [R, n] in the first place of the pools of rows where they win."""
+        energies = self.qubo.energies(states, self.threads)
+        wins = energies < self.energies[0]
+        self.states[0, wins], self.energies[0, wins] = states[wins], energies[wins]
+
     def parents(
         self, choosers: list[np.random.Generator], count: int
     ) -> tuple[Places, Places]:

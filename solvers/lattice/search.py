@@ -11,14 +11,15 @@ from solvers.base import Task
 from solvers.decoders.factor import binary_targets, factorise
 from solvers.lattice.lanes import Lanes, Tiles, thresholds
 from solvers.lattice.moves import (
-    BUILD_SECONDS,
     FLAT,
     Vectors,
+    build_seconds,
     flatness,
     short_vectors,
 )
 from solvers.lattice.pool import DAMPING, Pool
 from solvers.pace import Schedule
+from solvers.polish import descend
 from solvers.qubo import Float, States
 from solvers.threads import one_blas_thread
 
@@ -61,14 +62,40 @@ class Search:
         self.rows = np.arange(qubo.rows)
         self.swept = self.accepted = self.calls = 0
         self.going = True
-        begun = task.monitor.elapsed()
-        most = solver.max_moves or min(MOVES_EACH * qubo.n, MOST_MOVES)
-        self.library = short_vectors(qubo.H, self.kinds(), most)
-        self.lanes = Lanes.over(qubo, self.library)
-        task.info["library_seconds"] = task.monitor.elapsed() - begun
         self.pool = Pool.of(qubo, task.budget.threads)
+        self.decoded = task.start
         self.heat: Float = np.ones(qubo.rows)
         self.seconds_each = 0.0
+
+    def first(self) -> None:
+        """Find the first state of each pool: a decoding, descended over single flips.
+
+        It is an answer before there is a library. Walks begin at the decoding itself:
+        from its single-flip optimum anneals end a little higher.
+        """
+        begun = self.task.monitor.elapsed()
+        if self.solver.start != "nearest" and not self.task.warm:
+            self.decoded = self.decode(0)
+        descended = descend(
+            self.task.qubo,
+            self.decoded,
+            threads=self.task.budget.threads,
+            going=lambda _: self.task.monitor.remaining() > 0,
+        )
+        self.pool.add(descended)
+        self.seconds_each = self.task.monitor.elapsed() - begun
+        self.report()
+
+    def build(self) -> bool:
+        """Build the library; return whether it has any moves."""
+        qubo, threads = self.task.qubo, self.task.budget.threads
+        begun = self.task.monitor.elapsed()
+        most = self.solver.max_moves or min(MOVES_EACH * qubo.n, MOST_MOVES)
+        self.library = short_vectors(qubo.H, self.kinds(), most, threads)
+        self.lanes = Lanes.over(qubo, self.library)
+        self.task.info["library_seconds"] = self.task.monitor.elapsed() - begun
+        self.task.info["moves"] = self.lanes.count
+        return self.lanes.count > 0
 
     def kinds(self) -> str:
         """The kinds of moves to build a library of."""
@@ -78,30 +105,25 @@ class Search:
         best = "pairs" if flat is None or flat > FLAT else "quads"
         time_left = BUILDING * self.task.monitor.remaining()
         for kinds in (best, "pairs"):
-            if BUILD_SECONDS[kinds] * self.task.qubo.n < time_left:
+            if build_seconds(kinds, self.task.qubo.n) < time_left:
                 return kinds
         return "singles"
 
-    def first(self) -> None:
-        """Find the first state of each pool, and the temperatures of anneals."""
-        begun, states = self.task.monitor.elapsed(), self.task.start
-        if self.solver.start != "nearest" and not self.task.warm:
-            states = self.decode(0)
-        tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
+    def cool(self) -> None:
+        """Descend over the library, find the temperatures, and anneal once."""
+        begun = self.task.monitor.elapsed()
+        tiles = self.lanes.stand(self.rows, self.decoded, self.task.budget.threads)
         for _ in range(DESCENTS):
             if self.more():
                 self.sweep(tiles, self.heat, np.zeros(1))
         states = self.task.qubo.pin(tiles.states())
-        self.pool.add(states)
-        self.report()
         if self.more():
             tiles = self.lanes.stand(self.rows, states, self.task.budget.threads)
             self.heat = starting_heat(tiles, Vectors.join(*self.library))
             states = self.anneal(self.rows, states, self.solver.num_sweeps)
-            self.pool = Pool.of(self.task.qubo, self.task.budget.threads)
-            self.pool.add(states)
-            self.seconds_each = self.task.monitor.elapsed() - begun
-            self.report()
+            self.seconds_each += self.task.monitor.elapsed() - begun
+        self.pool.challenge_first(states)
+        self.report()
 
     def elites(self) -> int:
         """Number of states per pool that time allows for; all if it is not limited."""

@@ -99,15 +99,14 @@ class Lattice(Solver):
         if not task.qubo.free().any():
             return task.start
         search = Search(self, task)
-        if not search.lanes.count:
-            return task.start
         search.first()
-        if (elites := search.elites()) == 1:
-            search.go_on()
-        else:
-            search.fill(elites - 1)
-            search.improve()
-        task.info["moves"] = search.lanes.count
+        if search.more() and search.build():
+            search.cool()
+            if (elites := search.elites()) == 1:
+                search.go_on()
+            else:
+                search.fill(elites - 1)
+                search.improve()
         task.info["sweeps"] = search.swept
         task.info["accepted"] = search.accepted
         return search.pool.best()

@@ -6,17 +6,19 @@ import hashlib
 import json
 import pickle
 import re
+import warnings
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from zipfile import BadZipFile
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from torch import Tensor, nn
 
+from qubo_rounding.network.paths import shown
 from solvers.errors import InputError
+from solvers.memory import require_memory
 
 # Training scripts wrap the state under one of these names.
 _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
@@ -24,6 +26,11 @@ _WRAPPERS = ("state_dict", "model_state_dict", "model", "net")
 # zero, where most weights are, and not a uniform grid, so that rounding an unpacked
 # weight to 8 bits remains a problem.
 _CODES, _SCALE, _POWER = ".codes", ".scale", 1.75
+# Types whose values are the numbers themselves; others come with scales of their own.
+_FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
+_WHOLE = (torch.bool, torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
+# Bytes for each number of a checkpoint: the network's, and those of its folded copy.
+_BYTES = 8
 
 
 @dataclass(frozen=True)
@@ -48,34 +55,35 @@ def read_checkpoint(path: Path) -> Checkpoint:
     Raises
     ------
     InputError
-        Missing, unreadable or not a state dictionary; one line names the file.
+        Missing, unreadable or not a state dictionary of dense real numbers, or more
+        of them than memory holds; one line names the file.
     """
-    if not path.is_file():
-        raise InputError(f"checkpoint {path} does not exist")
+    where = f"checkpoint {shown(path)}"
     metadata: dict[str, str] = {}
     try:
+        if not path.is_file():
+            raise FileNotFoundError
         if path.suffix == ".safetensors":
             with safe_open(path, framework="pt") as file:
                 metadata = file.metadata() or {}
                 raw: object = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         else:
-            raw = torch.load(path, map_location="cpu", weights_only=True)
-    except (
-        OSError,
-        RuntimeError,
-        ValueError,
-        KeyError,
-        EOFError,
-        pickle.UnpicklingError,
-        BadZipFile,
-        SafetensorError,
-    ) as error:
-        reason = _reason(error)
+            # torch warns of kinds of tensors that are refused below.
+            with warnings.catch_warnings(action="ignore"):
+                raw = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError:
+        raise InputError(f"{where} does not exist, or is no file") from None
+    except Exception as error:  # whatever readers raise on damaged files
         raise InputError(
-            f"checkpoint {path} cannot be read ({reason}); "
+            f"{where} cannot be read ({_reason(error)}); "
             "expected a state dictionary as .pth or .safetensors"
         ) from error
-    return Checkpoint(_unpacked(_plain_state(raw, path)), metadata)
+    state = _plain_state(raw, where)
+    count = sum(value.numel() for value in state.values())
+    require_memory(
+        f"the {count} numbers of {where}", _BYTES * count, "take a smaller network"
+    )
+    return Checkpoint(_unpacked(state, where), metadata)
 
 
 def _reason(error: Exception) -> str:
@@ -85,27 +93,56 @@ def _reason(error: Exception) -> str:
     return (str(error) or type(error).__name__).splitlines()[0][:120]
 
 
-def _plain_state(raw: object, path: Path) -> OrderedDict[str, Tensor]:
+def _plain_state(raw: object, where: str) -> OrderedDict[str, Tensor]:
     for name in _WRAPPERS:
         if isinstance(raw, Mapping) and isinstance(raw.get(name), Mapping):
             raw = raw[name]
     if not isinstance(raw, Mapping) or not raw:
-        raise InputError(f"checkpoint {path} holds no state dictionary")
+        raise InputError(f"{where} holds no state dictionary")
     for key, value in raw.items():
         if not isinstance(key, str) or not isinstance(value, Tensor):
             raise InputError(
-                f"checkpoint {path} holds a {type(value).__name__} at {key!r}; "
+                f"{where} holds a {type(value).__name__} at {key!r}; "
                 "expected tensors by name"
+            )
+        fault = _fault(value)
+        if fault is not None:
+            raise InputError(
+                f"{where}: {shown(key)} {fault}; "
+                "expected a dense tensor of real numbers"
             )
     wrapped = all(key.startswith("module.") for key in raw)
     state = OrderedDict(
         (_current_key(key.removeprefix("module.") if wrapped else key), value)
         for key, value in raw.items()
     )
+    if len(state) < len(raw):
+        raise InputError(f"{where} holds {len(raw) - len(state)} tensors twice")
     # torch keeps the versions of the modules here and converts old states by them.
     if not wrapped and hasattr(raw, "_metadata"):
         state._metadata = raw._metadata  # type: ignore[attr-defined]
     return state
+
+
+def _fault(value: Tensor) -> str | None:
+    """What keeps a tensor of a file from being used as numbers; None: nothing."""
+    if value.is_nested:
+        return "is nested"
+    if value.layout is not torch.strided:
+        return "is sparse"
+    if value.is_quantized:
+        return "is quantized"
+    if value.is_meta:
+        return "is on the meta device, without values"
+    if value.dtype not in _FLOATS + _WHOLE:
+        return f"is {_dtype(value)}"
+    if not value.numel():
+        return f"is empty, {list(value.shape)}"
+    return None
+
+
+def _dtype(value: Tensor) -> str:
+    return str(value.dtype).removeprefix("torch.")
 
 
 def _current_key(key: str) -> str:
@@ -135,12 +172,34 @@ def unpack(codes: Tensor, scale: Tensor) -> Tensor:
     return values * scale.view(-1, *[1] * (codes.ndim - 1))
 
 
-def _unpacked(state: OrderedDict[str, Tensor]) -> OrderedDict[str, Tensor]:
+def _unpacked(state: OrderedDict[str, Tensor], where: str) -> OrderedDict[str, Tensor]:
     for key in [k for k in state if k.endswith(_CODES)]:
         name = key.removesuffix(_CODES)
         if name + _SCALE in state:
-            state[name] = unpack(state.pop(key), state.pop(name + _SCALE))
+            codes, scale = state.pop(key), state.pop(name + _SCALE)
+            fault = _packing_fault(codes, scale)
+            if name in state:
+                fault = "is there twice, packed and as it is"
+            if fault is not None:
+                raise InputError(f"{where}: {shown(name)} {fault}")
+            state[name] = unpack(codes, scale)
     return state
+
+
+def _packing_fault(codes: Tensor, scale: Tensor) -> str | None:
+    """Why these cannot be what `pack` returned; None: they can."""
+    if codes.dtype != torch.int8:
+        return f"has codes of {_dtype(codes)}; expected int8"
+    if not codes.ndim or scale.shape != codes.shape[:1]:
+        return (
+            f"has codes {list(codes.shape)} and scales {list(scale.shape)}; "
+            "expected one scale for each row of codes"
+        )
+    if int(codes.min()) < -127:
+        return "has a code of -128; codes are from -127 to 127"
+    if scale.dtype not in _FLOATS or not bool(((scale > 0) & scale.isfinite()).all()):
+        return "has scales that are not positive and finite"
+    return None
 
 
 def packed(state: Mapping[str, Tensor], keys: set[str]) -> dict[str, Tensor]:
@@ -204,7 +263,8 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
     Raises
     ------
     InputError
-        Missing or unexpected keys, another shape, NaN or inf; one line names them.
+        Missing or unexpected keys, another shape, whole numbers in place of
+        floating-point ones, NaN or inf; one line names them.
     """
     wrong = _wrong_shapes(module, state)
     if wrong:
@@ -213,11 +273,22 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
             f"{what}: {key} is {list(file_shape)} in the checkpoint, "
             f"{list(module_shape)} in the model ({len(wrong)} of another shape)"
         )
+    for key, value in module.state_dict().items():
+        if value.is_floating_point() and key in state and state[key].dtype in _WHOLE:
+            raise InputError(
+                f"{what}: {key} is {_dtype(state[key])} in the checkpoint; "
+                "expected floating-point numbers"
+            )
     if not hasattr(state, "_metadata"):
         state = OrderedDict(state)
         versions = module.state_dict()._metadata  # type: ignore[attr-defined]
         state._metadata = versions  # type: ignore[attr-defined]
-    missing, unexpected = module.load_state_dict(state, strict=False)
+    try:
+        missing, unexpected = module.load_state_dict(state, strict=False)
+    except Exception as error:  # modules convert old states with code of their own
+        raise InputError(
+            f"{what}: the state cannot be loaded ({_reason(error)})"
+        ) from error
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
         raise InputError(
@@ -227,11 +298,11 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
     refuse_nonfinite(module, what)
 
 
-def _listed(label: str, keys: list[str], shown: int = 3) -> str:
+def _listed(label: str, keys: list[str], most: int = 3) -> str:
     if not keys:
         return f"none {label}"
-    more = ", …" if len(keys) > shown else ""
-    return f"{len(keys)} {label}: {', '.join(keys[:shown])}{more}"
+    more = ", …" if len(keys) > most else ""
+    return f"{len(keys)} {label}: {', '.join(map(shown, keys[:most]))}{more}"
 
 
 def refuse_nonfinite(module: nn.Module, what: str) -> None:

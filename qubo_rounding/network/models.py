@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib
-import json
+import os
 import re
 import sys
 from collections.abc import Callable
@@ -14,12 +14,14 @@ import torch
 from torch import nn
 
 from qubo_rounding.network import checkpoints, cifar_resnet, vision
-from qubo_rounding.network.paths import data_path
+from qubo_rounding.network.paths import data_path, shown
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError, UnknownNameError
 
 EMBEDDED = ("resnet18", "resnet20")
 _CIFAR = {f"resnet{depth}": depth for depth in cifar_resnet.DEPTHS}
+# What outputs may mean, and their number; "classes" may be any number.
+_LABELS = {"imagenet": 1000, "cifar10": 10, "digits": 10}
 _CIFAR_PREPROCESSING = Preprocessing(resize=32, crop=32)
 
 
@@ -157,7 +159,8 @@ def _embedded(model: str) -> Network:
 
 
 def _from_file(model: str, path: Path, weights: str) -> Network:
-    if not path.suffix and not path.exists():
+    # Path.exists raises where a name is too long.
+    if not path.suffix and not os.path.exists(path):  # noqa: PTH110
         raise InputError(
             f"no weights {weights!r}: give auto, imagenet, embedded or a checkpoint"
         )
@@ -169,16 +172,24 @@ def _from_file(model: str, path: Path, weights: str) -> Network:
     if class_count is not None:
         classes = class_count
         module = _build(model, classes, auxiliary)
-    checkpoints.load_state(module, checkpoint.state, f"{path} for {model}")
+    checkpoints.load_state(module, checkpoint.state, f"{shown(path)} for {model}")
     vision.drop_auxiliary(module)
-    metadata = checkpoint.metadata
+    labels = checkpoint.metadata.get("labels", _labels(model, classes))
+    if labels != "classes" and _LABELS.get(labels) != classes:
+        known = ", ".join(f"{name} ({count})" for name, count in _LABELS.items())
+        raise InputError(
+            f"checkpoint {shown(path)} has {classes} classes and labels "
+            f"{shown(labels)!r:.40}; expected {known} or classes"
+        )
     return _network(
         model,
         module,
-        weights=weights,
-        labels=metadata.get("labels", _labels(model, classes)),
+        weights=shown(weights),
+        labels=labels,
         classes=classes,
-        preprocessing=_preprocessing(model, path, metadata.get("preprocessing")),
+        preprocessing=_preprocessing(
+            model, path, checkpoint.metadata.get("preprocessing")
+        ),
     )
 
 
@@ -202,10 +213,12 @@ def _build(model: str, classes: int, auxiliary: bool) -> nn.Module:
 
 def _preprocessing(model: str, path: Path, described: str | None) -> Preprocessing:
     if described is not None:
-        fields = json.loads(described)
-        return Preprocessing(
-            **fields | {key: tuple(fields[key]) for key in ("mean", "std")}
-        )
+        try:
+            return Preprocessing.from_json(described)
+        except InputError as error:
+            raise InputError(
+                f"checkpoint {shown(path)}, metadata preprocessing: {error}"
+            ) from None
     if model in _CIFAR:
         return _CIFAR_PREPROCESSING
     choices = vision.published_weights(model)
@@ -227,13 +240,13 @@ def _from_factory(model: str, weights: str) -> Network:
         checkpoints.refuse_nonfinite(module, model)
     else:
         state = checkpoints.read_checkpoint(Path(weights)).state
-        checkpoints.load_state(module, state, f"{weights} for {model}")
+        checkpoints.load_state(module, state, f"{shown(weights)} for {model}")
     classes = _output_width(module)
     preprocessing = getattr(module, "preprocessing", None)
     return _network(
         model,
         module,
-        weights="factory" if weights == "auto" else weights,
+        weights="factory" if weights == "auto" else shown(weights),
         labels="imagenet" if classes == 1000 else "classes",
         classes=classes,
         preprocessing=preprocessing

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from numbers import Integral
 
 import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 
+from solvers.errors import InputError
+
 _FILTERS = {
     "nearest": Image.Resampling.NEAREST,
     "bilinear": Image.Resampling.BILINEAR,
     "bicubic": Image.Resampling.BICUBIC,
 }
+# Least positive and largest number of float32.
+_TINY, _MOST = (float(getattr(np.finfo(np.float32), key)) for key in ("tiny", "max"))
+# Longest side in pixels of an image after resizing.
+LARGEST = 1 << 14
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -41,12 +50,40 @@ class Preprocessing:
     interpolation: str = "bilinear"
 
     def __post_init__(self) -> None:
-        if not 1 <= self.crop <= self.resize:
-            raise ValueError("need 1 <= crop <= resize")
-        if self.interpolation not in _FILTERS:
-            raise ValueError(f"interpolation is one of {', '.join(_FILTERS)}")
-        if min(self.std) <= 0:
-            raise ValueError("std must be positive")
+        sides = self.resize, self.crop
+        whole = all(isinstance(s, Integral) and not isinstance(s, bool) for s in sides)
+        if not whole or not 1 <= self.crop <= self.resize <= LARGEST:
+            raise InputError(
+                f"resize and crop must be integers with 1 <= crop <= resize <= "
+                f"{LARGEST}, not {self.resize!r:.20} and {self.crop!r:.20}"
+            )
+        if not _three(self.mean, least=-_MOST):
+            raise InputError("mean must be three finite numbers")
+        if not _three(self.std, least=_TINY):
+            raise InputError("std must be three finite numbers, all of them positive")
+        if self.interpolation not in list(_FILTERS):
+            raise InputError(f"interpolation is one of {', '.join(_FILTERS)}")
+
+    @classmethod
+    def from_json(cls, text: str) -> Preprocessing:
+        """Read a JSON object that has all the attributes, and nothing else.
+
+        Raises
+        ------
+        InputError
+            It is something else; one line says what.
+        """
+        names = [field.name for field in fields(cls)]
+        try:
+            described = json.loads(text)
+        except (ValueError, RecursionError):
+            described = None
+        if not isinstance(described, dict) or described.keys() != set(names):
+            raise InputError(f"expected a JSON object with {', '.join(names)}")
+        for name in ("mean", "std"):
+            if isinstance(described[name], list):
+                described[name] = tuple(described[name])
+        return cls(**described)
 
     def __call__(self, image: Image.Image) -> Tensor:
         """Float32 tensor ``[3, crop, crop]`` of an image of any size and mode."""
@@ -66,3 +103,15 @@ class Preprocessing:
         if image.width > image.height:
             size = (size[1], size[0])
         return image.resize(size, _FILTERS[self.interpolation])
+
+
+def _three(values: Sequence[float], least: float) -> bool:
+    """Whether these are three numbers from `least` to the largest of float32."""
+    return (
+        isinstance(values, list | tuple)
+        and [
+            isinstance(v, int | float | np.floating) and least <= v <= _MOST
+            for v in values
+        ]
+        == [True] * 3
+    )

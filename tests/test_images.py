@@ -223,6 +223,20 @@ def test_too_few_images(tmp_path: Path) -> None:
         load_images(tmp_path, network(), 0)
 
 
+@pytest.mark.parametrize("folders", [["."], ["train", "test"]])
+def test_no_images_for_evaluation(tmp_path: Path, folders: list[str]) -> None:
+    for folder in folders:
+        fill(tmp_path / folder, ["a", "b"], 4)
+    calibration, evaluation = load_images(tmp_path, network(), 8, 0)
+    assert (len(calibration), len(evaluation)) == (8, 0)
+    assert list(evaluation.batches(4)) == []
+    assert evaluation.labels is not None
+    assert evaluation.labels.dtype == torch.int64
+    assert len(load_images(None, network(), 8, 0)[1]) == 0
+    with pytest.raises(InputError, match="evaluation images: -1 asked for"):
+        load_images(tmp_path, network(), 8, -1)
+
+
 def test_embedded_images() -> None:
     calibration, evaluation = load_images(None, network("digits", 10), 512)
     assert (len(calibration), len(evaluation)) == (512, 1000)

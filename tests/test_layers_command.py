@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness import trials
@@ -220,6 +221,25 @@ def test_bad_input(arguments, message, capsys, monkeypatch, tmp_path):
     error = capsys.readouterr().err
     assert message in error
     assert error.count("\n") == 1
+
+
+def test_exactly_the_images_it_needs(tmp_path, capsys):
+    """Nothing is evaluated: no image is asked for beyond those of calibration."""
+    (tmp_path / "images" / "class").mkdir(parents=True)
+    for i in range(4):
+        Image.new("RGB", (64, 64), (i, 0, 9)).save(tmp_path / f"images/class/{i}.png")
+    images = ("--images", tmp_path / "images", "--layers", "6", "--solver", "nearest")
+    assert command(*SMALL, *images) == 0
+    assert "calibration: 4 images of" in capsys.readouterr().err
+    assert command(*SMALL, *images, "--calibration", 5) == 2
+    assert "4 readable images: too few for 5 calibration" in capsys.readouterr().err
+
+
+def test_memory_for_the_images_is_there_or_refused(capsys, monkeypatch):
+    monkeypatch.setattr("qubo_rounding.network.images.Images.bytes", lambda _: 2**60)
+    assert command(*SMALL, "--solver", "nearest") == 2
+    error = capsys.readouterr().err
+    assert "4 decoded calibration images need 1073741824.0 GiB and" in error
 
 
 def test_too_many_images(capsys):

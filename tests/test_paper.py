@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import re
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.studies import paper
@@ -58,6 +60,43 @@ def test_table(monkeypatch, tmp_path, capsys):
     assert command(*arguments) == 0
     assert capsys.readouterr().out == out
     assert len(log.read_text().splitlines()) == 7
+
+
+def test_labels_that_do_not_fit(monkeypatch, tmp_path, capsys):
+    """Accuracy is a dash; errors are there all the same."""
+    monkeypatch.setattr(paper, "TABLES", SHORT)
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        for i in range(5):
+            pixels = np.random.default_rng(i).integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{i}.png")
+    arguments = ["--layer", "resnet20.conv1", "--weights", "embedded", "--seeds", "2"]
+    assert command(*arguments, "--images", tmp_path, "--calibration", "8") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "full precision: top-1 -" in lines
+    at = lines.index("Table 10, general solvers")
+    for line in lines[at + 2 : at + 5]:
+        assert re.search(r"  \d\.\d{4} ± \d\.\d{4}        -  ", line)
+    orders = [line.split(":")[0] for line in lines[at + 5 :]]
+    assert orders == [
+        f"best to worst by {key}" for key in ("local MSE", "the paper's top-1")
+    ]
+
+
+def test_a_layer_that_is_on_the_grid(monkeypatch, capsys):
+    """There is no ratio to nearest: it is said before anything is run."""
+    monkeypatch.setattr(paper, "TABLES", SHORT)
+    monkeypatch.setattr("benchmarks.harness.subject.Subject.local_mse", lambda *_: 0.0)
+    monkeypatch.setattr("benchmarks.harness.trials.Trials.run", None)
+    arguments = ["--layer", "resnet20.conv1", "--calibration", "8"]
+    assert command(*arguments, "--evaluation", "8") == 2
+    assert "there is no ratio to nearest" in capsys.readouterr().err
+
+
+def test_nothing_is_run_where_nothing_is_asked_for(capsys):
+    assert command() == 2
+    error = capsys.readouterr().err
+    assert error == "error: the following arguments are required: --layer\n"
 
 
 @pytest.mark.parametrize(

@@ -187,7 +187,7 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
         options.weights,
         options.images,
         options.calibration,
-        evaluation=1,
+        evaluation=0,
         say=lambda line: print(line, file=sys.stderr),
     )
     log = open_log(
@@ -209,7 +209,7 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
         source=source,
         # Decoding takes a fifth of a layer's forward pass: it is done once for all
         # layers.
-        batches=list(source.batches()),
+        batches=source.held(),
         grid=grid,
         solvers=solvers,
         seed=options.seed,

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
@@ -24,13 +24,13 @@ from tqdm import tqdm
 from benchmarks.harness.log import open_log
 from benchmarks.harness.race import States
 from benchmarks.harness.subject import Subject, from_layer
-from benchmarks.harness.tables import columns, mean_and_deviation
+from benchmarks.harness.tables import columns, mean_and_deviation, number
 from benchmarks.harness.trials import Trial, Trials
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from qubo_rounding.problem.problem import OBJECTIVES
-from solvers import parse_solver
+from solvers import InputError, parse_solver
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -76,7 +76,7 @@ TABLES = {
 
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
-    add(parser, "layer", default="resnet18.conv1")
+    add(parser, "layer", required=True)
     add(parser, "weights", default="auto")
     add(parser, "images")
     add(parser, "calibration", default=256)
@@ -117,17 +117,23 @@ def run(options: argparse.Namespace) -> int:
         about={"problem": chosen.description},
         **{k: chosen.description[k] for k in ("weights_hash", "calibration_digest")},
     )
+    nearest = chosen.local_mse(chosen.problem.nearest())
+    if not nearest:
+        raise InputError(
+            "there is no ratio to nearest: rounding to nearest has no error"
+        )
     results: dict[str, list[Trial]] = {text: [] for text in solvers}
     inputs = _calibration_images(chosen)
     with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
         for seed in range(options.seeds):
             trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
             for text, solver in solvers.items():
-                score = partial(_score, chosen, trials, text)
+                score = partial(_score, chosen, nearest, trials, text)
                 results[text].append(trials.run(solver, seed, score=score))
                 bar.update()
     assert chosen.accuracy is not None
-    print(f"full precision: top-1 {chosen.accuracy.full_precision()['top1']:.1f}")
+    top1 = chosen.accuracy.full_precision()["top1"]
+    print(f"full precision: top-1 {number(top1, 1)}")
     for title, methods in TABLES.items():
         print(f"\n{title}\n{_table(methods, results)}\n{_orders(methods, results)}")
     return 0
@@ -137,7 +143,7 @@ def _calibration_images(chosen: Subject) -> Tensor:
     import torch
 
     assert chosen.source is not None
-    return torch.cat(list(chosen.source.batches()))
+    return torch.cat(chosen.source.held())
 
 
 def _half(chosen: Subject, grid: Grid, inputs: Tensor, seed: int) -> RoundingProblem:
@@ -154,12 +160,11 @@ def _half(chosen: Subject, grid: Grid, inputs: Tensor, seed: int) -> RoundingPro
 
 
 def _score(
-    chosen: Subject, trials: Trials, name: str, states: States
+    chosen: Subject, nearest: float, trials: Trials, name: str, states: States
 ) -> dict[str, float]:
     """The error on all calibration images; the accuracy on the evaluation images."""
     assert chosen.accuracy is not None
     problem = trials.problem
-    nearest = chosen.local_mse(chosen.problem.nearest())
     scores = chosen.accuracy.score(problem.weight, problem.decode(states), name)
     kept = {key: scores[key] for key in ("top1", "agreement", "heldout_mse")}
     return {"ratio": chosen.local_mse(states) / nearest, **kept}
@@ -174,8 +179,8 @@ def _table(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
             [
                 method.name,
                 method.solver,
-                mean_and_deviation([run.scores["ratio"] for run in runs], 4),
-                mean_and_deviation([run.scores["top1"] for run in runs], 2),
+                _mean_and_deviation(runs, "ratio", 4),
+                _mean_and_deviation(runs, "top1", 2),
                 method.top1,
                 f"{statistics.median(run.seconds for run in runs):.2f}",
             ]
@@ -183,19 +188,33 @@ def _table(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
     return columns(lines)
 
 
+def _mean_and_deviation(runs: Sequence[Trial], score: str, digits: int) -> str:
+    values = _scores(runs, score)
+    return mean_and_deviation(values, digits) if values else number(None, digits)
+
+
+def _scores(runs: Sequence[Trial], score: str) -> list[float]:
+    """A score of every run; nothing where one has none, as accuracy without labels."""
+    values: list[Any] = [run.scores.get(score) for run in runs]
+    return [] if None in values else values
+
+
 def _orders(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
     """The methods from best to worst by error, accuracy and the paper's accuracy."""
     named = [method for method in methods if method.top1 != "-"]
 
-    def mean(method: Method, key: str) -> float:
-        return statistics.fmean(run.scores[key] for run in results[method.solver])
+    def ranked(score: str, sign: int) -> list[Method]:
+        values = {m: _scores(results[m.solver], score) for m in named}
+        known = [method for method in named if values[method]]
+        return sorted(known, key=lambda m: sign * statistics.fmean(values[m]))
 
     orders = {
-        "local MSE": sorted(named, key=lambda m: mean(m, "ratio")),
-        "top-1": sorted(named, key=lambda m: -mean(m, "top1")),
+        "local MSE": ranked("ratio", 1),
+        "top-1": ranked("top1", -1),
         "the paper's top-1": sorted(named, key=lambda m: -float(m.top1.split()[0])),
     }
     return "\n".join(
         f"best to worst by {key}: {', '.join(method.name for method in order)}"
         for key, order in orders.items()
+        if order
     )

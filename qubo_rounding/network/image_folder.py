@@ -104,9 +104,9 @@ class ImageFolder:
         bad: list[Path] = []
         with tqdm(self._files, desc="checking images", disable=None) as progress:
             for path in progress:
-                (good if _decodes(path) else bad).append(path)
                 if len(good) == wanted:
                     break
+                (good if _decodes(path) else bad).append(path)
         examined = len(good) + len(bad)
         if not bad:
             return good, 0

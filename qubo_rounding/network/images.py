@@ -16,7 +16,7 @@ from torch import Tensor
 
 from qubo_rounding.network.image_folder import DECODE_ERRORS, ImageFolder
 from qubo_rounding.network.models import Network
-from qubo_rounding.network.paths import data_path
+from qubo_rounding.network.paths import data_path, shown
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
 
@@ -50,6 +50,10 @@ class Images:
 
     def __len__(self) -> int:
         return len(self._items)
+
+    def bytes(self) -> int:
+        """Size in memory of all images as the network takes them."""
+        return len(self) * 3 * self.preprocessing.crop**2 * 4
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield float32 ``[B, 3, crop, crop]``, ``B <= size``, in order of `labels`.
@@ -94,12 +98,8 @@ def load_images(
     calibration
         Number of calibration images.
     evaluation
-        Number of evaluation images; None takes all the others.
-
-    Returns
-    -------
-    calibration, evaluation
-        Neither is empty.
+        Number of evaluation images, which may be 0; None takes all the others, at
+        least one.
 
     Raises
     ------
@@ -107,9 +107,10 @@ def load_images(
         No images, fewer than asked for, more than 1 % of them unreadable, or labels
         that contradict the network's.
     """
-    for name, count in (("calibration", calibration), ("evaluation", evaluation)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} images: {count} asked for, need at least 1")
+    asked = (("calibration", calibration, 1), ("evaluation", evaluation, 0))
+    for name, count, least in asked:
+        if count is not None and count < least:
+            raise InputError(f"{name} images: {count} asked for, need at least {least}")
     if directory is None:
         return _embedded(network, calibration, evaluation)
     if not directory.is_dir():
@@ -133,7 +134,7 @@ def _split(
     if len(paths) < (wanted or calibration + 1):
         rest = "at least 1" if evaluation is None else str(evaluation)
         raise InputError(
-            f"{folder.directory} has {len(paths)} readable images: too few for "
+            f"{shown(folder.directory)} has {len(paths)} readable images: too few for "
             f"{calibration} calibration and {rest} evaluation images"
         )
     return (
@@ -144,9 +145,11 @@ def _split(
 
 def _take(folder: ImageFolder, network: Network, count: int | None) -> Images:
     paths, skipped = folder.readable(count)
-    if len(paths) < (count or 1):
+    needed = 1 if count is None else count
+    if len(paths) < needed:
         raise InputError(
-            f"{folder.directory} has {len(paths)} readable images: too few for {count}"
+            f"{shown(folder.directory)} has {len(paths)} readable images: too few for "
+            f"{needed}"
         )
     return _images(folder, network, paths, skipped)
 
@@ -168,7 +171,7 @@ def _images(
     return Images(
         name=str(folder.directory),
         digest=folder.digest(paths),
-        labels=torch.tensor(folder.labels(paths)) if fit else None,
+        labels=torch.tensor(folder.labels(paths), dtype=torch.int64) if fit else None,
         skipped=skipped,
         preprocessing=network.preprocessing,
         _items=paths,
@@ -206,7 +209,7 @@ def _embedded_set(name: str, network: Network, count: int | None) -> Images:
     with np.load(data_path("digits.npz")) as file:
         labels = torch.from_numpy(file[f"{name}_labels"].astype(np.int64))
         sheet = np.array(Image.open(io.BytesIO(file[f"{name}_sheet"].tobytes())))
-    if len(labels) < (count or 1):
+    if len(labels) < (count or 0):
         raise InputError(
             f"{count} {name} images asked for: there are {len(labels)} embedded"
         )

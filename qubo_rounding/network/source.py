@@ -14,6 +14,7 @@ from qubo_rounding.network.folding import fold_batch_norms
 from qubo_rounding.network.images import Images, load_images
 from qubo_rounding.network.models import load_network
 from qubo_rounding.problem.problem import OBJECTIVES
+from solvers.memory import require_memory
 
 # Images per forward pass: enough to keep two cores busy, little enough for 24 GiB.
 BATCH = 16
@@ -32,7 +33,7 @@ class Source:
     weights, weights_hash
         Name and hash of its weights, as in `qubo_rounding.network.models.Network`.
     calibration, evaluation
-        Two sets of images without a common image.
+        Two sets of images without a common image; that for evaluation may be empty.
     """
 
     model: str
@@ -45,6 +46,21 @@ class Source:
     def batches(self) -> Iterator[Tensor]:
         """The calibration images in batches, decoded anew at every call."""
         return self.calibration.batches(BATCH)
+
+    def held(self) -> list[Tensor]:
+        """The calibration images in batches, decoded once and all held in memory.
+
+        Raises
+        ------
+        InputError
+            Memory does not suffice; nothing has been decoded then.
+        """
+        require_memory(
+            f"{len(self.calibration)} decoded calibration images",
+            self.calibration.bytes(),
+            "take fewer",
+        )
+        return list(self.batches())
 
     def meta(self, layer: str, objective: str = OBJECTIVES[0]) -> dict[str, Any]:
         """The origin of a layer's problem, for its `meta`."""

@@ -82,6 +82,10 @@ def test_paired_interval_covers_the_difference() -> None:
     error = (a.astype(float) - b).std() / 20
     assert high - low == pytest.approx(2 * 1.96 * error, rel=0.1)
     assert paired_interval(a, b) == (low, high)
+    # Another seed draws other samples: nearly the same interval.
+    other = paired_interval(a, b, seed=1)
+    assert other != (low, high)
+    assert other == pytest.approx((low, high), abs=0.1 * (high - low))
     assert paired_interval(a, a) is None
     assert paired_interval(a[:20], b[:20]) is None
 

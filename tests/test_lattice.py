@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers.budget import Budget, Monitor
+from solvers.decoders.factor import factorise
 from solvers.decoders.kbest import KBest
 from solvers.errors import InputError
 from solvers.lattice.solver import Lattice
@@ -159,6 +160,27 @@ def test_float32_matrix():
     np.testing.assert_allclose(
         found.energies, reference_energies(single, found.states), rtol=1e-9
     )
+
+
+def test_decodings_are_drawn_from_the_seed(monkeypatch):
+    """The first decoding is the same for all seeds; no two of the others are."""
+
+    def units_of(seed):
+        drawn = []
+
+        def watched(H, order, damping, units):
+            drawn.append(units)
+            return factorise(H, order, damping, units)
+
+        with monkeypatch.context() as patched:
+            patched.setattr("solvers.lattice.search.factorise", watched)
+            Lattice(elites=3, rounds=0, paths=2).solve(patches(1, 20), seed=seed)
+        assert drawn[0] is None
+        return np.stack(drawn[1:])
+
+    once, again, other = units_of(1), units_of(1), units_of(2)
+    np.testing.assert_array_equal(once, again)
+    assert len(np.unique(np.concatenate([once, other]), axis=0)) == 4
 
 
 def test_given_states_come_first():

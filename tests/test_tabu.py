@@ -13,6 +13,7 @@ from solvers.errors import InputError
 from solvers.flips.tabu import Tabu
 from solvers.io.files import read_qubo
 from solvers.kernels import tabu_rounds
+from solvers.polish import descend
 from solvers.qubo import QuboBatch
 from solvers.testing import (
     brute_force,
@@ -155,6 +156,34 @@ class TestAnswers:
         )
         start = reference_energies(qubo, qubo.nearest())
         assert (found.energies < start).all()
+
+    def test_a_run_that_has_not_ended_counts(self):
+        """No run has ended, so that no state is in the pool."""
+        qubo = make(4, 80, seed=3)
+        solver = Tabu(patience=1000.0)
+        found = solver.solve(qubo, budget=Budget(sweeps=20))
+        assert found.info["runs"] == 0
+        descended = qubo.energies(descend(qubo, qubo.pin(qubo.nearest())))
+        assert (found.energies < descended).all()
+
+    @pytest.mark.parametrize("tenure", [1, 2, 1000])
+    def test_tenures(self, tenure, monkeypatch):
+        """Up to 5 more iterations than asked for; at most half of the free ones."""
+        waits = set()
+
+        def watched(kernel, shared, per_row, threads):
+            over_rows(kernel, shared, per_row, threads)
+            run = per_row[2]
+            flipped = run.expiry.max(axis=1) - run.clock
+            waits.update(flipped[flipped > 0].astype(int))
+
+        monkeypatch.setattr("solvers.flips.tabu.over_rows", watched)
+        monkeypatch.setattr("solvers.flips.tabu.CHUNK", 1)
+        qubo = replace(
+            example_batch(1, 24), fixed=np.array([[0] * 4 + [-1] * 20], np.int8)
+        )
+        Tabu(tenure=tenure, num_sweeps=20).solve(qubo)
+        assert max(waits) == min(tenure + 5, 10)
 
     def test_target(self):
         qubo = example_batch(3, 40)

@@ -172,6 +172,26 @@ class TestMoves:
         assert tenure < min(waits) <= tenure + spread + 3
         assert walk.clock[0] == 400
 
+    @pytest.mark.parametrize(("tenure", "spread"), [(3, 0), (3, 5)])
+    def test_tenures_are_spread(self, tenure, spread):
+        """Each flip draws how much longer than the tenure it is tabu."""
+        qubo = example_batch(1, 30, seed=1)
+        walk = stand(qubo, qubo.nearest())
+        rng, state = np.zeros(1, np.uint64), walk.position()[1]
+        drawn = []
+        for _ in range(200):
+            limits = 1, 10**6, tenure, spread, walk.noise[0]
+            RUN(walk.matrix, state, 0, *limits, rng)
+            drawn.append(int(walk.expiry[0].max() - walk.clock[0]))
+        assert set(drawn) == set(range(tenure, tenure + spread + 1))
+
+    def test_small_gains_count(self):
+        """A thousandth of the usual cost is no rounding of float32."""
+        qubo = QuboBatch.from_matrix(np.diag([-1.0, -1e-3, 1.0, 1.0, 1.0, 1.0]))
+        walk = stand(qubo, np.zeros((1, 6), np.uint8))
+        run(walk, 0, 2, 1)
+        np.testing.assert_array_equal(walk.best, [[1, 1, 0, 0, 0, 0]])
+
     def test_aspiration(self):
         """A tabu flip that leads below the lowest energy is made."""
         qubo = QuboBatch.from_matrix(np.diag([-5.0, 1.0, 1.0]))

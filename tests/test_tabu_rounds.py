@@ -8,6 +8,7 @@ import pytest
 
 from solvers.flips.tabu import Tabu
 from solvers.kernels import tabu, tabu_parts, tabu_rounds
+from solvers.kernels.streams import GOLDEN
 from solvers.testing import (
     reference_energies,
 )
@@ -121,6 +122,17 @@ class TestPool:
         free = np.isfinite(real)
         held = walk.cost[:, :47] * walk.unit[:, None]
         np.testing.assert_allclose(held[free], real[free], atol=1e-5 * real[free].max())
+
+    @pytest.mark.parametrize("subsize", [1, 2, 3, 8])
+    def test_in_parts_something_may_always_flip(self, subsize):
+        """At most half of a part is tabu: every iteration draws for a flip."""
+        qubo = make(1, 24, seed=4)
+        walk = stand(qubo, some_states(qubo))
+        order, rng = np.empty(24, np.int64), np.zeros(1, np.uint64)
+        limits = subsize, 5 * subsize, 5, walk.noise[0]
+        _, made = SWEEP_PARTS(walk.matrix, walk.position()[1], 0, *limits, order, rng)
+        assert made > 24
+        assert rng[0] == np.uint64(made) * GOLDEN
 
     def test_parts_are_ordered_by_cost(self):
         cost = np.array([[3, -1, tabu.NEVER, 2]], F)

@@ -235,13 +235,6 @@ def test_exactly_the_images_it_needs(tmp_path, capsys):
     assert "4 readable images: too few for 5 calibration" in capsys.readouterr().err
 
 
-def test_memory_for_the_images_is_there_or_refused(capsys, monkeypatch):
-    monkeypatch.setattr("qubo_rounding.network.images.Images.bytes", lambda _: 2**60)
-    assert command(*SMALL, "--solver", "nearest") == 2
-    error = capsys.readouterr().err
-    assert "4 decoded calibration images need 1073741824.0 GiB and" in error
-
-
 def test_too_many_images(capsys):
     assert command(*SMALL, "--solver", "nearest", "--calibration", 10**6) == 2
     assert "images asked for" in capsys.readouterr().err

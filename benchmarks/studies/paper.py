@@ -143,7 +143,7 @@ def _calibration_images(chosen: Subject) -> Tensor:
     import torch
 
     assert chosen.source is not None
-    return torch.cat(chosen.source.held())
+    return torch.cat(chosen.source.held(copies=2))
 
 
 def _half(chosen: Subject, grid: Grid, inputs: Tensor, seed: int) -> RoundingProblem:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from qubo_rounding.network.images import Images
-from qubo_rounding.network.layers import find_layer, set_weight_rows
+from qubo_rounding.network.layers import find_layer, forward, set_weight_rows
 from solvers.errors import InputError
 
 Array = NDArray[np.float64]
@@ -103,8 +103,8 @@ def predict(
     )
     with torch.inference_mode():
         for x in batches:
-            logits = network(
-                x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
+            logits = forward(
+                network, x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
             )
             if not isinstance(logits, Tensor) or logits.ndim != 2:
                 raise InputError("the network must give logits [images, classes]")

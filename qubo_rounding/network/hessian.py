@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from qubo_rounding.network.layers import (
     find_layer,
+    forward,
     groups,
     like_weights,
     output_rows,
@@ -128,7 +129,7 @@ def _inputs_and_gradients(
     handle = module.register_forward_hook(restart)
     try:
         with torch.enable_grad():
-            logits = network(batch)
+            logits = forward(network, batch)
     finally:
         handle.remove()
     if not outputs:

@@ -3,29 +3,20 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
-import struct
+import stat
 import sys
-import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from PIL import Image
 from tqdm import tqdm
 
-from qubo_rounding.network.paths import data_path
+from qubo_rounding.network.paths import data_path, shown
 from solvers.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-# What Pillow's decoders raise on broken files.
-DECODE_ERRORS = (
-    OSError,
-    SyntaxError,
-    ValueError,
-    EOFError,
-    struct.error,
-    zlib.error,
-    Image.DecompressionBombError,
-)
 _UNREADABLE_SHARE = 0.01
 _CIFAR10 = [
     "airplane",
@@ -62,19 +53,17 @@ class ImageFolder:
     ------
     InputError
         No images, or WordNet ids mixed with other names.
+    OSError
+        A folder cannot be listed.
     """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        files = [
-            path
-            for path in directory.glob("*/**/*")
-            if path.suffix.lower() in SUFFIXES and path.is_file()
-        ]
+        files = list(_images(directory))
         if not files:
             raise InputError(
-                f"{directory} holds no images: expected one folder per class with "
-                f"{', '.join(SUFFIXES)} files in it"
+                f"{shown(directory)} holds no images: expected one folder per class "
+                f"with {', '.join(SUFFIXES)} files in it"
             )
         self.classes = sorted({self._class(path) for path in files})
         self.label_space = _label_space(self.classes, directory)
@@ -110,12 +99,11 @@ class ImageFolder:
         examined = len(good) + len(bad)
         if not bad:
             return good, 0
-        skipped = f"{len(bad)} of {examined} images, {bad[0].name} for one"
+        where = shown(self.directory)
+        skipped = f"{len(bad)} of {examined} images, {shown(bad[0].name)} for one"
         if len(bad) > _UNREADABLE_SHARE * examined:
-            raise InputError(
-                f"{self.directory}: cannot read {skipped}; at most 1 % may be bad"
-            )
-        print(f"WARNING: {self.directory}: skipped {skipped}", file=sys.stderr)
+            raise InputError(f"{where}: cannot read {skipped}; at most 1 % may be bad")
+        print(f"WARNING: {where}: skipped {skipped}", file=sys.stderr)
         return good, len(bad)
 
     def labels(self, paths: list[Path]) -> list[int]:
@@ -144,10 +132,36 @@ def _label_space(classes: list[str], directory: Path) -> str:
     others = sorted(set(classes) - set(imagenet_wnids()))
     if others:
         raise InputError(
-            f"{directory}: {len(others)} class folders are no ImageNet classes, "
-            f"{others[0]} for one, while others are"
+            f"{shown(directory)}: {len(others)} class folders are no ImageNet classes, "
+            f"{shown(others[0])} for one, while others are"
         )
     return "imagenet"
+
+
+def _images(directory: Path) -> Iterator[Path]:
+    """Paths below the folders in a directory that are named as images are.
+
+    A link to nowhere is one of them, and unreadable; a folder or a pipe is none.
+    """
+
+    def refuse(error: OSError) -> None:
+        # Classes are numbered by their folders: a folder that is left out, because it
+        # cannot be listed, would shift the numbers of the others.
+        raise error
+
+    _, classes, _ = next(os.walk(directory, onerror=refuse))
+    for name in classes:
+        for top, _, files in os.walk(directory / name, onerror=refuse):
+            for path in (Path(top, file) for file in files):
+                if path.suffix.lower() in SUFFIXES and _may_be_file(path):
+                    yield path
+
+
+def _may_be_file(path: Path) -> bool:
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def _decodes(path: Path) -> bool:
@@ -155,7 +169,7 @@ def _decodes(path: Path) -> bool:
         with Image.open(path) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))
             image.load()
-    except DECODE_ERRORS:
+    except Exception:  # whatever Pillow's decoders raise on damaged files
         return False
     return True
 

@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
-from qubo_rounding.network.image_folder import DECODE_ERRORS, ImageFolder
+from qubo_rounding.network.image_folder import ImageFolder
 from qubo_rounding.network.models import Network
 from qubo_rounding.network.paths import data_path, shown
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
+from solvers.memory import require_memory
 
 # Side in pixels of one image on the sheets in digits.npz.
 _EMBEDDED_SIDE = 64
@@ -51,9 +52,14 @@ class Images:
     def __len__(self) -> int:
         return len(self._items)
 
-    def bytes(self) -> int:
-        """Size in memory of all images as the network takes them."""
-        return len(self) * 3 * self.preprocessing.crop**2 * 4
+    def require_memory(self, count: int, copies: int = 1) -> None:
+        """Refuse to hold more images, as a network takes them, than memory does."""
+        side = self.preprocessing.crop
+        require_memory(
+            f"{count} images of {side} x {side} pixels",
+            copies * count * 3 * side**2 * 4,
+            "take fewer or smaller images",
+        )
 
     def batches(self, size: int) -> Iterator[Tensor]:
         """Yield float32 ``[B, 3, crop, crop]``, ``B <= size``, in order of `labels`.
@@ -61,8 +67,11 @@ class Images:
         Raises
         ------
         InputError
-            A file has become unreadable since it was checked.
+            A file has become unreadable since it was checked, or memory does not hold
+            a batch.
         """
+        # A batch, and the images that it is put together from.
+        self.require_memory(min(size, len(self)), 2)
         for start in range(0, len(self), size):
             items = self._items[start : start + size]
             yield torch.stack([self._decode(item) for item in items])
@@ -73,8 +82,12 @@ class Images:
         try:
             with Image.open(item) as image:
                 return self.preprocessing(image)
-        except DECODE_ERRORS as error:
-            raise InputError(f"image {item} can no longer be read ({error})") from error
+        except InputError as error:
+            raise InputError(f"image {shown(item)}: {error}") from None
+        except Exception as error:  # whatever Pillow's decoders raise
+            raise InputError(
+                f"image {shown(item)} can no longer be read ({shown(str(error))})"
+            ) from error
 
 
 def load_images(
@@ -113,8 +126,21 @@ def load_images(
             raise InputError(f"{name} images: {count} asked for, need at least {least}")
     if directory is None:
         return _embedded(network, calibration, evaluation)
+    try:
+        return _from_folder(directory, network, calibration, evaluation)
+    except OSError as error:
+        raise InputError(
+            f"images folder {shown(directory)} cannot be read: {shown(str(error))}"
+        ) from error
+
+
+def _from_folder(
+    directory: Path, network: Network, calibration: int, evaluation: int | None
+) -> tuple[Images, Images]:
     if not directory.is_dir():
-        raise InputError(f"images folder {directory} does not exist")
+        raise InputError(
+            f"images folder {shown(directory)} does not exist, or is no folder"
+        )
     for held_out in (directory / "test", directory / "val"):
         if (directory / "train").is_dir() and held_out.is_dir():
             folders = ImageFolder(directory / "train"), ImageFolder(held_out)
@@ -159,8 +185,8 @@ def _refuse_different_classes(train: ImageFolder, held_out: ImageFolder) -> None
     different = sorted(set(train.classes) ^ set(held_out.classes))
     if different and not train.label_space == held_out.label_space == "imagenet":
         raise InputError(
-            f"{train.directory} and {held_out.directory} have different class "
-            f"folders: {different[0]} is only in one of them"
+            f"{shown(train.directory)} and {shown(held_out.directory)} have different "
+            f"class folders: {shown(different[0])} is only in one of them"
         )
 
 
@@ -169,7 +195,7 @@ def _images(
 ) -> Images:
     fit = _labels_fit(network, folder.label_space, len(folder.classes))
     return Images(
-        name=str(folder.directory),
+        name=shown(folder.directory),
         digest=folder.digest(paths),
         labels=torch.tensor(folder.labels(paths), dtype=torch.int64) if fit else None,
         skipped=skipped,

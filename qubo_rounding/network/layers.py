@@ -209,8 +209,28 @@ def like_weights(network: nn.Module, batch: Tensor) -> Tensor:
     return batch
 
 
-class _Stop(Exception):
+class _Stop(BaseException):
     """Ends a forward pass once the layer has been given its input."""
+
+
+def forward(network: nn.Module, batch: Tensor) -> Any:
+    """What the network makes of a batch of inputs.
+
+    Raises
+    ------
+    InputError
+        The network does not take such inputs, or memory does not suffice.
+    """
+    try:
+        return network(batch)
+    except InputError:
+        raise
+    except Exception as error:  # it runs the network's own code
+        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
+        raise InputError(
+            f"{type(network).__name__} cannot be run on a batch of shape "
+            f"{tuple(batch.shape)}: {reason}"
+        ) from error
 
 
 def _inputs(
@@ -230,7 +250,7 @@ def _inputs(
     handle = module.register_forward_pre_hook(record, with_kwargs=True)
     try:
         with torch.no_grad():
-            network(batch)
+            forward(network, batch)
     except _Stop:
         pass
     finally:

@@ -21,7 +21,7 @@ _FILTERS = {
 }
 # Least positive and largest number of float32.
 _TINY, _MOST = (float(getattr(np.finfo(np.float32), key)) for key in ("tiny", "max"))
-# Longest side in pixels of an image after resizing.
+# Largest image after resizing: the side in pixels of a square of its area.
 LARGEST = 1 << 14
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
@@ -100,6 +100,11 @@ class Preprocessing:
         if short == self.resize:
             return image
         size = (self.resize, int(self.resize * long / short))
+        if size[0] * size[1] > LARGEST**2:
+            raise InputError(
+                f"{image.width} x {image.height} pixels are too long an image to be "
+                f"resized to {self.resize} on the short side"
+            )
         if image.width > image.height:
             size = (size[1], size[0])
         return image.resize(size, _FILTERS[self.interpolation])

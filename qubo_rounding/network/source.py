@@ -14,7 +14,6 @@ from qubo_rounding.network.folding import fold_batch_norms
 from qubo_rounding.network.images import Images, load_images
 from qubo_rounding.network.models import load_network
 from qubo_rounding.problem.problem import OBJECTIVES
-from solvers.memory import require_memory
 
 # Images per forward pass: enough to keep two cores busy, little enough for 24 GiB.
 BATCH = 16
@@ -47,19 +46,20 @@ class Source:
         """The calibration images in batches, decoded anew at every call."""
         return self.calibration.batches(BATCH)
 
-    def held(self) -> list[Tensor]:
+    def held(self, copies: int = 1) -> list[Tensor]:
         """The calibration images in batches, decoded once and all held in memory.
+
+        Parameters
+        ----------
+        copies
+            How often they will be in memory at once.
 
         Raises
         ------
         InputError
             Memory does not suffice; nothing has been decoded then.
         """
-        require_memory(
-            f"{len(self.calibration)} decoded calibration images",
-            self.calibration.bytes(),
-            "take fewer",
-        )
+        self.calibration.require_memory(len(self.calibration), copies)
         return list(self.batches())
 
     def meta(self, layer: str, objective: str = OBJECTIVES[0]) -> dict[str, Any]:

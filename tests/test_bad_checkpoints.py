@@ -17,8 +17,8 @@ from torch import Tensor
 from benchmarks.__main__ import main as benchmarks
 from qubo_rounding.network.checkpoints import pack, packed
 from qubo_rounding.network.cifar_resnet import CifarResNet
+from qubo_rounding.network.messages import shown
 from qubo_rounding.network.models import load_network
-from qubo_rounding.network.paths import shown
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
 

@@ -95,8 +95,24 @@ class _Nan(nn.Module):
         return torch.full((len(x), 3), torch.nan)
 
 
+class _Mixed(nn.Module):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x[0, 0]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float64])
+def test_networks_of_any_precision(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Flatten(), nn.Linear(192, 7)).eval()
+    expected = predict(network, images(9)).top5[:, 0]
+    found = predict(network.to(dtype), images(9)).top5[:, 0]
+    np.testing.assert_array_equal(found, expected)
+
+
 def test_outputs_that_are_no_logits_are_refused() -> None:
     with pytest.raises(InputError, match="outputs hold NaN"):
         predict(_Nan(), images(2))
     with pytest.raises(InputError, match=r"logits \[images, classes\]"):
         predict(nn.Identity(), images(2))
+    with pytest.raises(InputError, match=r"logits \[images, classes\]"):
+        predict(_Mixed(), images(2))

@@ -15,7 +15,7 @@ from PIL import Image
 from torch import nn
 
 from data import rounding_check
-from qubo_rounding.network import vision
+from qubo_rounding.network import checkpoints, vision
 from qubo_rounding.network.cifar_resnet import DEPTHS, BasicBlock, CifarResNet
 from qubo_rounding.network.images import load_images
 from qubo_rounding.network.models import Network, list_models, load_network
@@ -236,6 +236,43 @@ def broken() -> nn.Module:
     raise RuntimeError("first line\nsecond line")
 
 
+def quitting() -> nn.Module:
+    raise SystemExit("no more")
+
+
+def without_values() -> nn.Module:
+    return nn.Linear(3, 2, device="meta")
+
+
+def sparse() -> nn.Module:
+    layer = nn.Linear(3, 2)
+    layer.weight = nn.Parameter(layer.weight.detach().to_sparse())
+    return layer
+
+
+class Noted(nn.Linear):
+    """A layer whose state holds more than tensors."""
+
+    def get_extra_state(self) -> object:
+        return {"note": 1}
+
+    def set_extra_state(self, state: object) -> None:
+        pass
+
+
+def noted() -> nn.Module:
+    return Noted(3, 2)
+
+
+def test_a_state_may_hold_more_than_tensors() -> None:
+    network = load_network(f"{__name__}:noted")
+    layer = nn.Linear(3, 2)
+    layer.load_state_dict(
+        {k: v for k, v in network.module.state_dict().items() if k != "_extra_state"}
+    )
+    assert network.weights_hash == checkpoints.state_hash(layer)
+
+
 def test_a_factory(tmp_path: Path) -> None:
     spec = f"{__name__}:tiny"
     network = load_network(spec)
@@ -259,6 +296,9 @@ def test_loading_leaves_the_global_generator_alone() -> None:
         ("no.such.package:net", "ModuleNotFoundError: No module named 'no'"),
         ("json:nothing", "AttributeError: .*nothing"),
         (f"{__name__}:broken", "RuntimeError: first line$"),
+        (f"{__name__}:quitting", "SystemExit: no more$"),
+        (f"{__name__}:without_values", "weight is on the meta device, without values"),
+        (f"{__name__}:sparse", "weight is sparse; expected a dense tensor"),
         ("collections:OrderedDict", "returned a OrderedDict, not a torch.nn.Module"),
         ("a:b:c", "not of the form package.module:factory"),
     ],

@@ -8,7 +8,7 @@ import pickle
 import re
 import warnings
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from qubo_rounding.network.paths import shown
+from qubo_rounding.network.messages import first_line, shown
 from solvers.errors import InputError
 from solvers.memory import require_memory
 
@@ -90,7 +90,7 @@ def _reason(error: Exception) -> str:
     if isinstance(error, pickle.UnpicklingError):
         # torch's own text is a page about its options.
         return "not a file of tensors only"
-    return (str(error) or type(error).__name__).splitlines()[0][:120]
+    return first_line(error)
 
 
 def _plain_state(raw: object, where: str) -> OrderedDict[str, Tensor]:
@@ -273,8 +273,8 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
             f"{what}: {key} is {list(file_shape)} in the checkpoint, "
             f"{list(module_shape)} in the model ({len(wrong)} of another shape)"
         )
-    for key, value in module.state_dict().items():
-        if value.is_floating_point() and key in state and state[key].dtype in _WHOLE:
+    for key, _ in _floats(module):
+        if key in state and state[key].dtype in _WHOLE:
             raise InputError(
                 f"{what}: {key} is {_dtype(state[key])} in the checkpoint; "
                 "expected floating-point numbers"
@@ -287,7 +287,7 @@ def load_state(module: nn.Module, state: OrderedDict[str, Tensor], what: str) ->
         missing, unexpected = module.load_state_dict(state, strict=False)
     except Exception as error:  # modules convert old states with code of their own
         raise InputError(
-            f"{what}: the state cannot be loaded ({_reason(error)})"
+            f"{what}: the state cannot be loaded ({first_line(error)})"
         ) from error
     missing = [key for key in missing if not key.endswith("num_batches_tracked")]
     if missing or unexpected:
@@ -306,11 +306,24 @@ def _listed(label: str, keys: list[str], most: int = 3) -> str:
 
 
 def refuse_nonfinite(module: nn.Module, what: str) -> None:
-    """Raise `InputError` naming the first tensor that holds NaN or inf."""
-    for key, value in module.state_dict().items():
-        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+    """Raise `InputError` naming the first tensor that holds NaN or inf, or no numbers.
+
+    Only floating-point tensors are looked at.
+    """
+    for key, value in _floats(module):
+        fault = _fault(value) if value.numel() else None
+        if fault is not None:
+            raise InputError(f"{what}: {key} {fault}; expected a dense tensor")
+        if not bool(torch.isfinite(value).all()):
             bad = int((~torch.isfinite(value)).sum())
             raise InputError(f"{what}: {key} holds {bad} NaN or infinite values")
+
+
+def _floats(module: nn.Module) -> Iterator[tuple[str, Tensor]]:
+    """The floating-point tensors of a network's state, which may hold other things."""
+    for key, value in module.state_dict().items():
+        if isinstance(value, Tensor) and value.is_floating_point():
+            yield key, value
 
 
 def state_hash(module: nn.Module) -> str:
@@ -320,9 +333,8 @@ def state_hash(module: nn.Module) -> str:
     key, the shape and the values as little-endian float32.
     """
     digest = hashlib.sha256()
-    for key, value in sorted(module.state_dict().items()):
-        if value.is_floating_point():
-            digest.update(json.dumps([key, list(value.shape)]).encode())
-            values = value.detach().cpu().float().contiguous().numpy()
-            digest.update(values.astype("<f4").tobytes())
+    for key, value in sorted(_floats(module), key=lambda item: item[0]):
+        digest.update(json.dumps([key, list(value.shape)]).encode())
+        values = value.detach().cpu().float().contiguous().numpy()
+        digest.update(values.astype("<f4").tobytes())
     return digest.hexdigest()

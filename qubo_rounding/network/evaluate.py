@@ -13,7 +13,12 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from qubo_rounding.network.images import Images
-from qubo_rounding.network.layers import find_layer, forward, set_weight_rows
+from qubo_rounding.network.layers import (
+    find_layer,
+    forward,
+    like_weights,
+    set_weight_rows,
+)
 from solvers.errors import InputError
 
 Array = NDArray[np.float64]
@@ -103,10 +108,12 @@ def predict(
     )
     with torch.inference_mode():
         for x in batches:
+            x = like_weights(network, x)
             logits = forward(
                 network, x.to(memory_format=torch.channels_last) if x.ndim == 4 else x
             )
-            if not isinstance(logits, Tensor) or logits.ndim != 2:
+            shape = logits.shape if isinstance(logits, Tensor) else ()
+            if len(shape) != 2 or shape[0] != len(x):
                 raise InputError("the network must give logits [images, classes]")
             if not torch.isfinite(logits).all():
                 raise InputError("the network's outputs hold NaN or inf")

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from qubo_rounding.network.messages import first_line
 from solvers.errors import InputError
 
 PAIRS = {
@@ -71,7 +72,7 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     except RuntimeError as error:
         raise InputError(
             f"cannot copy {type(network).__name__} to fold its batch norms: "
-            f"{_first_line(error)}"
+            f"{first_line(error)}"
         ) from None
     for module in network.modules():
         if parametrize.is_parametrized(module):
@@ -146,7 +147,7 @@ def trace(network: nn.Module) -> fx.Graph:
     except Exception as error:  # tracing runs the network's own code
         raise InputError(
             f"cannot fold the batch norms of {type(network).__name__}: torch.fx cannot "
-            f"trace it ({_first_line(error)})"
+            f"trace it ({first_line(error)})"
         ) from None
 
 
@@ -170,7 +171,3 @@ def _fold(network: nn.Module, layer_name: str, norm_name: str) -> None:
         folded = FoldedNorm(2 if isinstance(layer, nn.Linear) else 3)
     parent, _, child = norm_name.rpartition(".")
     setattr(network.get_submodule(parent), child, folded.eval())
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from qubo_rounding.network.paths import data_path, shown
+from qubo_rounding.network.messages import shown
+from qubo_rounding.network.paths import data_path
 from solvers.errors import InputError
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")

@@ -15,8 +15,9 @@ from PIL import Image
 from torch import Tensor
 
 from qubo_rounding.network.image_folder import ImageFolder
+from qubo_rounding.network.messages import first_line, shown
 from qubo_rounding.network.models import Network
-from qubo_rounding.network.paths import data_path, shown
+from qubo_rounding.network.paths import data_path
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError
 from solvers.memory import require_memory
@@ -86,7 +87,7 @@ class Images:
             raise InputError(f"image {shown(item)}: {error}") from None
         except Exception as error:  # whatever Pillow's decoders raise
             raise InputError(
-                f"image {shown(item)} can no longer be read ({shown(str(error))})"
+                f"image {shown(item)} can no longer be read ({first_line(error)})"
             ) from error
 
 
@@ -130,7 +131,7 @@ def load_images(
         return _from_folder(directory, network, calibration, evaluation)
     except OSError as error:
         raise InputError(
-            f"images folder {shown(directory)} cannot be read: {shown(str(error))}"
+            f"images folder {shown(directory)} cannot be read: {first_line(error)}"
         ) from error
 
 

@@ -20,6 +20,7 @@ from qubo_rounding.network.layer_rows import (
     unfold,
     weight_rows,
 )
+from qubo_rounding.network.messages import first_line
 from qubo_rounding.problem.moments import Moments
 from solvers.errors import InputError, UnknownNameError
 from solvers.memory import require_memory
@@ -226,10 +227,9 @@ def forward(network: nn.Module, batch: Tensor) -> Any:
     except InputError:
         raise
     except Exception as error:  # it runs the network's own code
-        reason = (str(error) or type(error).__name__).splitlines()[0][:200]
         raise InputError(
             f"{type(network).__name__} cannot be run on a batch of shape "
-            f"{tuple(batch.shape)}: {reason}"
+            f"{tuple(batch.shape)}: {first_line(error)}"
         ) from error
 
 

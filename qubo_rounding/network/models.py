@@ -14,7 +14,8 @@ import torch
 from torch import nn
 
 from qubo_rounding.network import checkpoints, cifar_resnet, vision
-from qubo_rounding.network.paths import data_path, shown
+from qubo_rounding.network.messages import first_line, shown
+from qubo_rounding.network.paths import data_path
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError, UnknownNameError
 
@@ -264,9 +265,10 @@ def _call_factory(model: str) -> nn.Module:
             importlib.import_module(module_name), attribute
         )
         module = factory()
-    except Exception as error:  # whatever the user's own code raises
-        reason = (str(error) or "no message").splitlines()[0]
-        raise InputError(f"model {model}: {type(error).__name__}: {reason}") from error
+    except (Exception, SystemExit) as error:  # whatever the user's own code raises
+        raise InputError(
+            f"model {model}: {type(error).__name__}: {first_line(error)}"
+        ) from error
     if not isinstance(module, nn.Module):
         raise InputError(
             f"model {model} returned a {type(module).__name__}, not a torch.nn.Module"

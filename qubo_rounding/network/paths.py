@@ -1,4 +1,4 @@
-"""Paths of the shipped data files, and names of files as messages show them."""
+"""Paths of the shipped data files."""
 
 from __future__ import annotations
 
@@ -29,11 +29,3 @@ def data_path(name: str) -> Path:
         if (folder / name).is_file():
             return folder / name
     raise InputError(f"the shipped file data/{name} is missing; reinstall the package")
-
-
-def shown(name: str | Path) -> str:
-    """A name of a file, or in a file, as one line of text that any terminal can print.
-
-    File names may hold line breaks, and bytes that are no text.
-    """
-    return "".join(c if c.isprintable() else repr(c)[1:-1] for c in str(name))

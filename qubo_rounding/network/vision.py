@@ -19,6 +19,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from qubo_rounding.network.messages import first_line
 from qubo_rounding.network.preprocessing import Preprocessing
 
 _TIMEOUT_SECONDS = 5.0
@@ -148,7 +149,7 @@ class Published:
                     self.url, str(self.cached), self._hash_prefix(), progress=True
                 )
         except (OSError, RuntimeError, http.client.HTTPException) as error:
-            return str(error).splitlines()[0] if str(error) else type(error).__name__
+            return first_line(error)
         return None
 
     def _hash_prefix(self) -> str:

@@ -112,11 +112,7 @@ class Preprocessing:
 
 def _three(values: Sequence[float], least: float) -> bool:
     """Whether these are three numbers from `least` to the largest of float32."""
-    return (
-        isinstance(values, list | tuple)
-        and [
-            isinstance(v, int | float | np.floating) and least <= v <= _MOST
-            for v in values
-        ]
-        == [True] * 3
-    )
+    if not isinstance(values, list | tuple) or len(values) != 3:
+        return False
+    kinds = int | float | np.floating
+    return all(isinstance(v, kinds) and least <= v <= _MOST for v in values)

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
+from typing import ClassVar
+
 import numpy as np
 import pytest
 
+from solvers.base import Solver
 from solvers.budget import Budget, Monitor
-from solvers.composed.auto import Auto, choose
+from solvers.composed.auto import ENDLESS, TRIAL, Auto, choose
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
 from solvers.lattice.solver import Lattice
@@ -15,6 +19,9 @@ from solvers.qubo import QuboBatch
 from solvers.testing import brute_force, check_solver, example_batches
 from tests.clocks import Clock
 from tests.test_lattice import patches
+
+TABU = replace(Tabu(), num_sweeps=ENDLESS)
+ANNEALING = replace(SimulatedAnnealing(), num_sweeps=ENDLESS)
 
 
 def wishart(n: int, samples: int, rows: int = 2) -> QuboBatch:
@@ -28,6 +35,12 @@ def wishart(n: int, samples: int, rows: int = 2) -> QuboBatch:
         scale=np.ones((rows, 1)),
         prior=t,
     )
+
+
+def graph(n: int) -> QuboBatch:
+    """A maximum cut of a random graph, in which a vertex has about six neighbours."""
+    edges = np.triu(np.random.default_rng(0).random((n, n)) < 6 / n, 1)
+    return QuboBatch.from_matrix(2.0 * edges, -(edges + edges.T).sum(axis=1))
 
 
 def test_conformance():
@@ -45,12 +58,13 @@ def test_small_problems_are_solved(name):
 def test_the_choice():
     assert choose(patches(2, 9), 1.0) == (Exact(),)
     assert choose(patches(2, 60), None) == (Lattice(),)
-    assert choose(wishart(60, 200), 1.0) == (Tabu(),)
-    assert choose(wishart(60, 70), 1.0) == (Lattice(), Tabu())
-    assert choose(QuboBatch.from_matrix(-np.eye(60)), 1.0) == (Tabu(),)
+    assert choose(wishart(60, 200), None) == (SimulatedAnnealing(), Tabu())
+    assert choose(wishart(60, 200), 1.0) == (ANNEALING, TABU)
+    assert choose(wishart(60, 70), 1.0) == (Lattice(), ANNEALING, TABU)
+    assert choose(QuboBatch.from_matrix(-np.eye(60)), 1.0) == (ANNEALING, TABU)
     large = patches(400, 400)
     assert choose(large, 1.0) == (Lattice(),)
-    assert choose(large, 0.05) == (SimulatedAnnealing(),)
+    assert choose(large, 0.05) == (ANNEALING,)
     assert choose(large, None) == (Lattice(elites=1, num_sweeps=100),)
 
 
@@ -71,16 +85,99 @@ def test_a_limit_ends_before_a_second_turn():
     assert found.info["runs"] == 1
 
 
-@pytest.mark.parametrize("qubo", [patches(8, 60), wishart(60, 70, 8)])
-def test_no_worse_than_its_parts(qubo):
+@pytest.mark.parametrize("seconds", [None, 1.0])
+@pytest.mark.parametrize(
+    "qubo", [patches(8, 60), wishart(60, 70, 8), wishart(60, 200, 8), graph(200)]
+)
+def test_no_worse_than_its_parts(qubo, seconds):
     def solve(solver):
-        monitor = Monitor(clock=Clock(tick=2e-3, last=2.0))
-        return solver.solve(qubo, budget=Budget(seconds=1.0), monitor=monitor)
+        monitor = Monitor(clock=Clock(tick=2e-2, last=3.0))
+        return solver.solve(qubo, budget=Budget(seconds=seconds), monitor=monitor)
 
     found = solve(Auto())
-    for part in (Lattice(), Tabu()):
+    for part in choose(qubo, seconds):
         other = solve(part)
-        assert found.energies.sum() <= other.energies.sum() * (1 + 1e-3)
+        assert found.energies.sum() <= other.energies.sum() + 1e-3 * abs(
+            other.energies.sum()
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Flipper(Solver):
+    """Flips `count` variables on; keeps a record of what it was given."""
+
+    name: ClassVar[str] = "flipper"
+    given: ClassVar[list[tuple[int, float, int | None, int]]] = []
+
+    count: int = 1
+
+    def search(self, task):
+        budget = task.budget
+        on = int(task.start.sum())
+        self.given.append((self.count, budget.seconds, budget.sweeps, on))
+        while task.monitor.remaining():
+            pass
+        task.info["sweeps"] = budget.sweeps or 0
+        return np.where(np.arange(task.qubo.n) < self.count, 1, 0)[None].astype("u1")
+
+
+class TestRelay:
+    """Three solvers, of which the second is the best."""
+
+    qubo = QuboBatch.from_matrix(-np.eye(40))
+
+    @pytest.fixture(autouse=True)
+    def solvers(self, monkeypatch):
+        monkeypatch.setattr(Flipper, "given", [])
+        monkeypatch.setattr(
+            "solvers.composed.auto.choose",
+            lambda *_: tuple(Flipper(count=count) for count in (10, 30, 20)),
+        )
+
+    def test_the_leader_of_the_trials_gets_the_rest(self):
+        monitor = Monitor(clock=Clock(tick=1e-4, last=200.0))
+        budget = Budget(seconds=100)
+        found = Auto(polish="none").solve(self.qubo, budget=budget, monitor=monitor)
+        counts, seconds, _, starts = zip(*Flipper.given, strict=True)
+        assert counts == (10, 30, 20, 30)
+        np.testing.assert_allclose(seconds[:3], 100 * TRIAL)
+        assert seconds[3] == pytest.approx(100 - 300 * TRIAL, rel=1e-3)
+        # Trials begin where the task does, the leader at the best states of all.
+        assert starts == (0, 0, 0, 30)
+        assert found.energies == -30
+        assert found.info["leader"] == "flipper"
+        assert found.info["runs"] == 4
+
+    def test_without_a_limit_of_time_they_run_in_turn(self, monkeypatch):
+        monkeypatch.setattr(Monitor, "remaining", lambda self: 0.0)
+        Auto(polish="none").solve(self.qubo, budget=Budget(sweeps=30))
+        assert Flipper.given == [
+            (10, None, 10, 0),
+            (30, None, 10, 10),
+            (20, None, 10, 30),
+        ]
+
+    def test_a_limit_of_sweeps_holds_for_all_together(self):
+        monitor = Monitor(clock=Clock(tick=1e-3, last=1e9))
+        budget = Budget(sweeps=100, seconds=100)
+        Auto(polish="none").solve(self.qubo, budget=budget, monitor=monitor)
+        assert sum(sweeps for _, _, sweeps, _ in Flipper.given) == 100
+
+
+def test_sweeps_are_counted_over_all_turns(monkeypatch):
+    swept = []
+
+    def search(self, task, inner=Lattice.search):
+        states = inner(self, task)
+        swept.append(task.info["sweeps"])
+        return states
+
+    monkeypatch.setattr(Lattice, "search", search)
+    monitor = Monitor(clock=Clock(tick=1e-6, last=1e9))
+    budget = Budget(seconds=1e6, sweeps=3000)
+    Auto().solve(patches(2, 40), budget=budget, monitor=monitor)
+    assert len(swept) > 1
+    assert 3000 <= sum(swept) <= 3010
 
 
 def test_time_left_begins_again():

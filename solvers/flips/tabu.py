@@ -124,6 +124,7 @@ class Tabu(Solver):
                 best_energy = np.where(better, values, best_energy)
             if not task.monitor.report(best_energy):
                 break
+        task.info["sweeps"] = -(-pace.taken // max(n, 1))
         task.info["flips"] = int(spent.sum())
         task.info["runs"] = int(runs.sum())
         # Runs ignore gains as small as the rounding of float32; the descent does not.

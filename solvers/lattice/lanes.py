@@ -247,11 +247,12 @@ class Tiles:
         fields = self.F.transpose(0, 2, 1).reshape(shape)[rows] + half * Z
         n = self.lanes.qubo.n
         moves = vectors.matrix(n)
-        slope = (moves @ (fields[:, :n] * self.lanes.unit).T).T
-        room = (moves @ Z[:, :n].astype(np.float32).T).T
-        costs = vectors.length + 2 * np.sign(room) * slope
-        sizes = (vectors.which >= 0).sum(axis=1)
-        return np.where(np.abs(room) == sizes, costs, np.inf)
+        slope = moves @ (fields[:, :n] * self.lanes.unit).T
+        room = moves @ Z[:, :n].T.astype(np.float64)
+        sizes = (vectors.which >= 0).sum(axis=1, keepdims=True)
+        costs = vectors.length[:, None] + 2 * np.sign(room) * slope
+        costs[np.abs(room) < sizes] = np.inf
+        return np.ascontiguousarray(costs.T)
 
 
 def thresholds(seed: int) -> NDArray[np.float32]:

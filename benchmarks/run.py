@@ -2,8 +2,8 @@
 
     python -m benchmarks.run --layer resnet18.conv1 --solver cem,sa
 
-Exit code 0: done; 1: a solver's answer does not bear out its claim; 2: unusable input,
-reported in one line; 130: interrupted (finished results are kept).
+Exit code 0: done; 1: a solver failed, or its answer does not bear out its claim; 2:
+unusable input, reported in one line; 130: interrupted (finished results are kept).
 """
 
 from __future__ import annotations
@@ -20,11 +20,13 @@ from numpy.typing import NDArray
 from benchmarks.harness import report, subject
 from benchmarks.harness.command import execute
 from benchmarks.harness.environment import environment
-from benchmarks.harness.race import run_solver
+from benchmarks.harness.failures import FAULTS, SolverFailure, require_support
+from benchmarks.harness.failures import report as report_failure
+from benchmarks.harness.race import about, run_solver
 from benchmarks.harness.readers import parse_grid
 from benchmarks.options import add
 from qubo_rounding.problem.problem import OBJECTIVES
-from solvers import Budget, InputError, Solver, available, label, parse_solvers
+from solvers import Budget, InputError, Solver, available, parse_solvers
 from solvers.registry import parse_solver
 
 
@@ -73,15 +75,27 @@ def _run(options: argparse.Namespace) -> int:
         "results": [],
     }
     states: dict[str, NDArray[np.integer[Any]]] = {}
-    interrupted = False
+    qubo = chosen.problem.to_qubos()[0]
+    for solver in solvers:
+        require_support(solver, qubo)
+    names = [about(solver, options.seed) for solver in solvers]
+    stopped: BaseException | None = None
     try:
         data = None
         if any(solver.uses_data for solver in solvers):
             data = chosen.layer_data()
-        for solver in solvers:
-            rounding, result = run_solver(
-                solver, chosen.problem, options.seed, budget, data
-            )
+        for solver, name in zip(solvers, names, strict=True):
+            try:
+                rounding, result = run_solver(
+                    solver, chosen.problem, options.seed, budget, data
+                )
+            except SolverFailure as failure:
+                if not record["results"]:
+                    raise InputError(str(failure)) from failure
+                report_failure(failure)
+                failed = {"status": "error", "error": str(failure)}
+                record["results"].append(name | failed)
+                continue
             result["local_mse"] = chosen.local_mse(rounding)
             nearest = (record["results"] or [result])[0]["local_mse"]
             result["ratio_to_nearest"] = (
@@ -91,24 +105,25 @@ def _run(options: argparse.Namespace) -> int:
                 result |= chosen.accuracy.score(
                     chosen.problem.weight,
                     chosen.problem.decode(rounding),
-                    label(solver),
+                    name["label"],
                 )
             record["results"].append(result)
-            states[_unused(solver.name, states)] = rounding
-    except KeyboardInterrupt:
-        interrupted = True
-    if not record["results"]:
-        raise KeyboardInterrupt
+            states[_unused(name["solver"], states)] = rounding
+    except (KeyboardInterrupt, MemoryError) as error:
+        if not record["results"]:
+            raise
+        stopped = error
     print(report.table(record))
     try:
         if options.json:
-            report.write_json(options.json, record | {"interrupted": interrupted})
+            record["interrupted"] = stopped is not None
+            report.write_json(options.json, record)
     finally:
         if options.save:
             report.save_roundings(options.save, chosen, states)
-    if interrupted:
-        raise KeyboardInterrupt
-    return int(any(result["status"] == "invalid" for result in record["results"]))
+    if stopped is not None:
+        raise stopped
+    return int(any(result["status"] in FAULTS for result in record["results"]))
 
 
 def _solvers(text: str) -> list[Solver]:

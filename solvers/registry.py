@@ -49,6 +49,8 @@ GROUP = "qubo_rounding.solvers"
 PACKAGES = "qubo_rounding.solver_packages"
 _NAME = r"[\w.-]+"
 _FILE = r".+\.py:[^\W\d]\w*"
+# Characters of an exception's message that are shown.
+LONGEST = 300
 # A module read from a file has this name, followed by a digest of path and source.
 _FILE_MODULE = "solver_file_"
 
@@ -90,7 +92,8 @@ def solver_class(name: str) -> type[Solver]:
         A plug-in or a file cannot be imported, or does not hold the solver.
     """
     if re.fullmatch(_FILE, name):
-        cls = _class(name, lambda: _from_file(name))
+        source = _source(name)
+        cls = _class(name, lambda: _from_file(name, source))
         if not cls.__module__.startswith(_FILE_MODULE):
             raise InputError(f"solver {name} is defined elsewhere: {cls.__module__}")
         return cls
@@ -120,8 +123,14 @@ def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
         raise InputError(f"solver {what} is not a Solver class")
     if inspect.isabstract(cls):
         raise InputError(f"solver {what} has no method search")
-    if not isinstance(getattr(cls, "name", None), str):
+    name = getattr(cls, "name", None)
+    if not isinstance(name, str):
         raise InputError(f"solver {what} has no name")
+    if not re.fullmatch(_NAME, name):
+        raise InputError(
+            f"solver {what}: its name must be of letters, digits, '.', '-' and '_', "
+            f"not {name!r}"
+        )
     return cls
 
 
@@ -131,8 +140,19 @@ def _loaded(what: str, load: Callable[[], Any]) -> Any:
         return load()
     # A file that calls sys.exit() must not end the program.
     except (Exception, SystemExit) as error:
-        reason = " ".join(f"{type(error).__name__}: {error}".split())
-        raise InputError(f"solver {what}: {reason}") from error
+        raise InputError(f"solver {what}: {reason(error)}") from error
+
+
+def reason(error: BaseException) -> str:
+    """The kind and the message of an exception, in one line of `LONGEST` at most."""
+    try:
+        message = str(error)
+    except Exception:
+        # The exceptions of a solver in a file are what the file makes them.
+        message = ""
+    kind = type(error).__name__
+    line = " ".join((f"{kind}: {message}" if message else kind).split())
+    return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
 
 
 def _packaged() -> tuple[dict[str, type[Solver]], dict[str, str]]:
@@ -202,17 +222,26 @@ def _solvers_of(module: str, reasons: dict[str, str]) -> list[type[Solver]]:
     ]
 
 
-def _from_file(name: str) -> Any:
+def _source(name: str) -> bytes:
+    path = name.rpartition(":")[0]
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"solver {name}: cannot read {path}: {error.strerror}"
+        ) from error
+
+
+def _from_file(name: str, source: bytes) -> Any:
     path, _, attribute = name.rpartition(":")
-    module = _module_of_file(path)
+    module = _module_of_file(path, source)
     if not hasattr(module, attribute):
         raise AttributeError(f"it has no class {attribute}")
     return getattr(module, attribute)
 
 
-def _module_of_file(path: str) -> ModuleType:
+def _module_of_file(path: str, source: bytes) -> ModuleType:
     """The module in the file, which is run again only if the file has changed."""
-    source = Path(path).read_bytes()
     name = _FILE_MODULE + hashlib.sha256(path.encode() + b"\0" + source).hexdigest()
     if name in sys.modules:
         return sys.modules[name]
@@ -298,21 +327,22 @@ def label(solver: Solver) -> str:
         if getattr(solver, f.name) != f.default
     ]
     cls = type(solver)
-    name = solver.name
     if cls.__module__.startswith(_FILE_MODULE):
         name = f"{sys.modules[cls.__module__].__file__}:{cls.__qualname__}"
+    else:
+        name = solver.name
     return name + (f"[{','.join(changed)}]" if changed else "")
 
 
 def source_digest(solver: Solver) -> str | None:
-    """A digest of the file that a solver's class was read from.
-
-    None where the class is a module's, which has a version instead.
-    """
+    """A digest of the file that holds a solver's class; None if there is no file."""
     module = type(solver).__module__
-    if not module.startswith(_FILE_MODULE):
+    if module.startswith(_FILE_MODULE):
+        return module.removeprefix(_FILE_MODULE)[:16]
+    file = getattr(sys.modules[module], "__file__", None)
+    if file is None:
         return None
-    return module.removeprefix(_FILE_MODULE)[:16]
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
 def _targets() -> dict[str, str]:

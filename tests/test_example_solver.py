@@ -106,7 +106,7 @@ class TestFiles:
     @pytest.mark.parametrize(
         ("text", "message"),
         [
-            ("absent.py:Mine", "solver absent.py:Mine: FileNotFoundError"),
+            ("absent.py:Mine", "absent.py:Mine: cannot read absent.py: No such file"),
             ("mine.py:Yours", "solver mine.py:Yours: .*it has no class Yours"),
             ("mine.py:dataclass", "solver mine.py:dataclass is not a Solver class"),
             ("mine.py:Solver", "solver mine.py:Solver has no method search"),

@@ -95,12 +95,24 @@ def test_an_instance_is_one_row(tmp_path, capsys):
     assert "a.npz holds 2 rows; an instance is one" in capsys.readouterr().err
 
 
-def test_other_best_known_values_need_another_log(folder, capsys):
-    log = ["--log", str(folder / "log.jsonl"), "--solver", "floor"]
-    assert command(str(folder), *log) == 0
-    best = ["--best-known", str(folder / "best.csv")]
-    assert command(str(folder), *best, *log) == 2
-    assert "was begun with best_known = None" in capsys.readouterr().err
+def test_other_best_known_values_are_other_runs(folder):
+    """They stop runs: by the values, wherever the table lies."""
+    path = folder / "log.jsonl"
+    common = [folder, "--log", path, "--solver", "floor"]
+
+    def runs(*more):
+        assert command(*common, *more) == 0
+        return len(path.read_text().splitlines()) - 1
+
+    best = folder / "best.csv"
+    assert runs() == 3
+    assert runs("--best-known", best) == 6
+    moved = best.rename(folder / "moved.csv")
+    assert runs("--best-known", moved) == 6
+    lines = moved.read_text().splitlines()
+    lines[1] = lines[1].rpartition(",")[0] + ",1e6"
+    moved.write_text("\n".join(lines))
+    assert runs("--best-known", moved) == 7
 
 
 @pytest.mark.parametrize(
@@ -116,10 +128,22 @@ def test_classes(name, group):
     [
         ("file\nx.qubo\n", r"best.csv:2: needs file and best_known_max or best_known_"),
         ("file,best_known_max\nx.qubo,many\n", r"best.csv:2: needs file and best"),
+        (
+            "file,best_known_max\nx.qubo,inf\n",
+            "best.csv:2: the best known value is inf",
+        ),
+        ("file,best_known_min\nx,1\ny,-1e999\n", "best.csv:3: the best known value is"),
+        (
+            "file,best_known_min\nx.qubo,nan\n",
+            "best.csv:2: the best known value is nan",
+        ),
+        ("name,best_known_min\nx.qubo,1\n", "best.csv:2: needs file and best"),
+        (f"file,name\nx,{'y' * 200_000}\n", "best.csv is not a table: field larger"),
+        ("file\nx\udcff\n", "best.csv is not a table: 'utf-8' codec can't decode"),
     ],
 )
 def test_bad_tables(folder, capsys, csv, message):
-    (folder / "best.csv").write_text(csv)
+    (folder / "best.csv").write_text(csv, errors="surrogateescape")
     code = benchmarks(
         ["instances", str(folder), "--best-known", str(folder / "best.csv")]
     )
@@ -134,6 +158,12 @@ def test_no_instances(tmp_path, capsys):
     assert "no instance in" in capsys.readouterr().err
     assert command(str(tmp_path / "none.qubo")) == 2
     assert "no file" in capsys.readouterr().err
+
+
+def test_no_instances_so_small(folder, capsys):
+    assert command(folder, "--largest", 5) == 2
+    said = f"error: no instance of at most 5 variables in {folder}\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.skipif(
@@ -160,7 +190,6 @@ def test_runs_hold_what_a_reader_needs(folder):
         "command": "instances",
         "seconds": 1.0,
         "seed": 0,
-        "best_known": None,
     }
     assert {"python", "packages", "commit"} <= first["environment"].keys()
     assert {"energy", "seconds", "seconds_to_best", "status"} <= run["run"].keys()

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -99,6 +101,10 @@ def test_problems_and_ratios_are_those_of_the_run_command(tmp_path, capsys):
     saved, whole = (RoundingProblem.load(p) for p in (folder / names[0], other))
     assert saved.digest == whole.digest
     assert saved.meta == whole.meta
+    # A file that is gone is saved again.
+    (folder / names[0]).unlink()
+    assert command(*SMALL, *grid, *chosen, "--save-problems", folder) == 0
+    assert RoundingProblem.load(folder / names[0]).digest == whole.digest
     # Saving is asked for anew.
     again = tmp_path / "again"
     assert command(*SMALL, *grid, *chosen, "--save-problems", again) == 0
@@ -156,6 +162,38 @@ def test_another_network_needs_another_log(tmp_path, capsys):
     (tmp_path / "tinier.py").write_text(edited.replace("6, 4)", "6, 5)"))
     assert command("--model", "tinier:make", *arguments) == 2
     assert "was begun with" in capsys.readouterr().err
+
+
+def test_the_same_name_for_another_network_needs_another_log(
+    tmp_path, capsys, monkeypatch
+):
+    """The same weights, but maybe not the same forward pass."""
+    monkeypatch.delitem(sys.modules, "tiny", raising=False)
+    arguments = (*SMALL, "--solver", "nearest", "--log", tmp_path / "log.jsonl")
+    assert command(*arguments) == 0
+    (tmp_path / "tiny.py").write_text(f"{NETWORK}\nmore = 1\n")
+    assert command(*arguments) == 2
+    assert "log.jsonl was begun with network = " in capsys.readouterr().err
+
+
+def test_other_images_of_the_same_size_need_another_log(tmp_path, capsys):
+    rng = np.random.default_rng(0)
+    folder = tmp_path / "images" / "class"
+    folder.mkdir(parents=True)
+
+    def draw():
+        for i in range(6):
+            pixels = rng.integers(0, 256, (32, 32, 3), np.uint8)
+            Image.fromarray(pixels).save(folder / f"{i}.bmp")
+
+    draw()
+    arguments = (*SMALL, "--images", tmp_path / "images", "--layers", "6")
+    arguments += ("--solver", "nearest", "--log", tmp_path / "log.jsonl")
+    assert command(*arguments) == 0
+    assert command(*arguments) == 0
+    draw()
+    assert command(*arguments) == 2
+    assert "was begun with calibration_digest = " in capsys.readouterr().err
 
 
 def test_a_layer_that_is_on_the_grid_has_no_ratio(capsys):

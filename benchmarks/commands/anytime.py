@@ -26,12 +26,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.harness.failures import refusal
 from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem, suited_betas
 from benchmarks.harness.readers import read_entry, read_target
 from benchmarks.harness.tables import columns, median_and_range
 from benchmarks.harness.traces import LATE, budgets, interval, time_to
-from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.trials import Trial, Trials, fault_of
 from benchmarks.options import add
 from benchmarks.peers.base import Peer
 from qubo_rounding.problem import RoundingProblem
@@ -91,15 +92,18 @@ def run(options: argparse.Namespace) -> int:
     print(f"ratio to nearest in so many seconds, {_spread(seeds)}")
     print(table(trials, seeds, solvers, seconds))
     if target is None:
-        return 0
+        return trials.exit_code
     if isinstance(target, tuple):
-        ratio = float(np.median(_ratios(_runs(trials, seeds, *target))))
+        ratios = _ratios(_runs(trials, seeds, *target))
+        if not ratios:
+            raise InputError(f"there is no target: {label(target[0])} has failed")
+        ratio = float(np.median(ratios))
         origin = f"{options.target} (median of {seeds})"
     else:
         ratio, origin = target, "as given"
     print(f"\nseconds to ratio {ratio:.6g}, {origin}")
     print(target_table(trials, seeds, solvers, baseline, ratio, seconds))
-    return 0
+    return trials.exit_code
 
 
 def chosen(
@@ -113,7 +117,7 @@ def chosen(
         return list(dict.fromkeys(solver for solver, _ in entries)), []
     solvers = [parse_solver(text) for text in (*SOLVERS, *peers(problem))]
     qubo = problem.to_qubos()[0]
-    reasons = {solver: solver.supports(qubo) for solver in solvers}
+    reasons = {solver: refusal(solver, qubo) for solver in solvers}
     missing = [f"{label(s)}: {reason}" for s, reason in reasons.items() if reason]
     return [solver for solver in solvers if not reasons[solver]], missing
 
@@ -153,8 +157,8 @@ def table(
 
 
 def _cell(runs: Sequence[Trial], seconds: float) -> str:
-    if any(trial.status == "invalid" for trial in runs):
-        return "invalid"
+    if (fault := fault_of(runs)) is not None:
+        return fault
     text = median_and_range(_ratios(runs))
     took = float(np.median([trial.seconds for trial in runs]))
     return f"({took:.3g} s) {text}" if took > LATE * seconds else text

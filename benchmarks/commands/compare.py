@@ -90,12 +90,14 @@ def run(options: argparse.Namespace) -> int:
         content=digest(options.problem),
     )
     trials = Trials(lambda: problem, log, threads=options.threads)
+    for solver, _ in entries:
+        trials.require_support(solver)
     results = [
         (measure(trials, solver, options.seed, seconds, options.threads), seconds)
         for solver, seconds in tqdm(entries, desc="methods", disable=None)
     ]
     print(table(results))
-    return 0
+    return trials.exit_code
 
 
 def methods(problem: RoundingProblem) -> list[str]:
@@ -140,7 +142,7 @@ def table(results: Sequence[tuple[Trial, float | None]]) -> str:
     """A line for each trial; `results` are trials with their limits in seconds."""
     lines = [["method", "ratio", "s", "+ one-flip", "s", "status"]]
     for trial, seconds in results:
-        polished = ["out of the set", ""]
+        polished = ["-", "-"] if trial.status == "error" else ["out of the set", ""]
         if trial.scores:
             whole = trial.seconds + trial.scores["polish_seconds"]
             polished = [number(trial.scores["polished_ratio"], 5), number(whole, 3)]
@@ -158,8 +160,10 @@ def table(results: Sequence[tuple[Trial, float | None]]) -> str:
 
 def _remark(notes: Sequence[dict[str, Any]]) -> str:
     """A remark for the table: rows proved, or the share left undecided when rounded."""
-    soft = [note["soft_fraction"] for note in notes if "soft_fraction" in note]
-    proved = [row for note in notes for row in note.get("proved", ())]
-    if proved:
+    # A solver in a file may mean something else by these remarks.
+    soft = [n["soft_fraction"] for n in notes if type(n.get("soft_fraction")) is float]
+    rows = [n["proved"] for n in notes if isinstance(n.get("proved"), list)]
+    proved = [row for part in rows for row in part]
+    if proved and all(isinstance(row, bool) for row in proved):
         return f", {sum(proved)}/{len(proved)} proved"
     return f", {100 * max(soft):.2f} % soft" if soft else ""

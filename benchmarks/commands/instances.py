@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
+import math
 import re
 import statistics
 from collections.abc import Sequence
@@ -27,8 +28,16 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.harness.failures import (
+    FAULTS,
+    SolverFailure,
+    contained,
+    plain,
+    refusal,
+    report,
+)
 from benchmarks.harness.log import RunLog, open_log, solver_key
-from benchmarks.harness.tables import columns
+from benchmarks.harness.tables import columns, number
 from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
 from solvers import read_qubo as read
@@ -52,9 +61,10 @@ def run(options: argparse.Namespace) -> int:
     """Print a line for each class and solver; return the exit code."""
     instances = collect(options.files, options.best_known, options.largest)
     solvers = parse_solvers(options.solver)
-    log = open_log("instances", options, "seconds", "seed", "best_known")
-    print(table(race(instances, solvers, options.seconds, options.seed, log)))
-    return 0
+    log = open_log("instances", options, "seconds", "seed")
+    runs = race(instances, solvers, options.seconds, options.seed, log)
+    print(table(runs))
+    return int(any(run["status"] in FAULTS for run in runs))
 
 
 # Name, problem to minimise, and best known minimum.
@@ -90,7 +100,8 @@ def collect(
         if largest is None or qubo.n <= largest:
             instances.append((name, qubo, value))
     if not instances:
-        raise InputError(f"no instance in {', '.join(map(str, paths))}")
+        which = "" if largest is None else f" of at most {largest} variables"
+        raise InputError(f"no instance{which} in {', '.join(map(str, paths))}")
     return instances
 
 
@@ -102,10 +113,12 @@ def _best_known(path: Path) -> dict[str, tuple[str, float, bool]]:
     """By file name: name, best known minimum, and whether the file maximises."""
     try:
         lines = list(csv.DictReader(path.read_text("utf-8").splitlines()))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a table: {error}") from error
     values = {}
-    for number, line in enumerate(lines, 2):
+    for at, line in enumerate(lines, 2):
         try:
             maximise = bool(line.get("best_known_max"))
             value = float(line["best_known_max" if maximise else "best_known_min"])
@@ -113,8 +126,10 @@ def _best_known(path: Path) -> dict[str, tuple[str, float, bool]]:
             values[line["file"]] = (name, -value if maximise else value, maximise)
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(
-                f"{path}:{number}: needs file and best_known_max or best_known_min"
+                f"{path}:{at}: needs file and best_known_max or best_known_min"
             ) from error
+        if not math.isfinite(value):
+            raise InputError(f"{path}:{at}: the best known value is {value}")
     return values
 
 
@@ -129,22 +144,25 @@ def race(
     records = []
     for name, qubo, known in tqdm(instances, desc="instances", disable=None):
         budget = Budget(seconds=seconds, target=known)
-        reasons = [solver.supports(qubo) for solver in solvers]
+        reasons = [refusal(solver, qubo) for solver in solvers]
         able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
         if not able:
             raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
         content = _digest(qubo, known)
-        runs = [
-            {"solver": label(solver)}
-            | log.run(
-                f"{name} {content} {solver_key(solver)}",
-                partial(_measure, solver, qubo, seed, budget),
-            )
-            for solver in able
-        ]
-        best = min(run["energy"] for run in runs) if known is None else known
+        runs = []
+        for solver in able:
+            key = f"{name} {content} {solver_key(solver)}"
+            try:
+                run = log.run(key, partial(_measure, solver, qubo, seed, budget))
+            except SolverFailure as failure:
+                report(failure)
+                run = {"status": "error", "budget": seconds}
+            runs.append({"solver": label(solver)} | run)
+        energies = [run["energy"] for run in runs if "energy" in run]
+        best = min(energies, default=0.0) if known is None else known
         for run in runs:
-            gap = (run["energy"] - best) / max(abs(best), 1e-300)
+            # Without an answer there is no gap.
+            gap = (run.get("energy", math.nan) - best) / max(abs(best), 1e-300)
             records.append(
                 run
                 | {"instance": name, "class": _class(name), "n": qubo.n}
@@ -161,25 +179,37 @@ def _digest(qubo: QuboBatch, target: float | None) -> str:
         sha.update(f" {field.name} ".encode())
         if values is not None:
             sha.update(f"{values.dtype.str} {values.shape} ".encode())
-            sha.update(values.tobytes())
+            sha.update(np.ascontiguousarray(values).data.cast("B"))
     return sha.hexdigest()[:16]
 
 
 def _measure(
     solver: Solver, qubo: QuboBatch, seed: int, budget: Budget
 ) -> dict[str, Any]:
-    """The part of a record that is kept in the log."""
-    solver.compile_for(qubo)
-    solution = solver.solve(qubo, seed=seed, budget=budget)
-    seconds, best = solution.trace
-    return {
-        # Computed by the definition, whatever the solver claims.
-        "energy": float(reference_energies(qubo, solution.states)[0]),
-        "budget": budget.seconds,
-        "seconds_to_best": float(seconds[int(np.argmin(best[:, 0]))]),
-        "seconds": solution.seconds,
-        "status": solution.status,
-    }
+    """The part of a record that is kept in the log.
+
+    Raises
+    ------
+    SolverFailure
+        The solver has no answer.
+    """
+    with contained(solver):
+        solver.compile_for(qubo)
+        solution = solver.solve(qubo, seed=seed, budget=budget)
+        states = solution.states
+        if not solver.out_of_set:
+            states = qubo.require_states("states", states)
+        seconds, best = solution.trace
+        return plain(
+            {
+                # Computed by the definition, whatever the solver claims.
+                "energy": float(reference_energies(qubo, states)[0]),
+                "budget": budget.seconds,
+                "seconds_to_best": float(seconds[int(np.argmin(best[:, 0]))]),
+                "seconds": solution.seconds,
+                "status": solution.status,
+            }
+        )
 
 
 def _class(name: str) -> str:
@@ -202,7 +232,7 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
             if not own:
                 continue
             sizes = [run["n"] for run in own]
-            gaps = [100 * run["gap"] for run in own]
+            gaps = [100 * run["gap"] for run in own if "energy" in run] or [math.nan]
             times = [
                 run["seconds_to_best"] if run["reached"] else run["budget"]
                 for run in own
@@ -214,8 +244,8 @@ def table(runs: Sequence[dict[str, Any]]) -> str:
                     str(sizes[0]) if len(set(sizes)) == 1 else span,
                     solver,
                     f"{sum(run['reached'] for run in own)}/{len(own)}",
-                    f"{statistics.fmean(gaps):.4f}",
-                    f"{max(gaps):.4f}",
+                    number(statistics.fmean(gaps), 4),
+                    number(max(gaps), 4),
                     f"{statistics.median(times):.3f}",
                 ]
             )

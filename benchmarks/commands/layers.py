@@ -8,8 +8,9 @@ those from the problem to the answer, its preparations included. The work before
 has columns of its own: ``moments`` are the forward passes over the calibration images,
 ``grid`` is the search for the scale. Kernels are compiled before the clock starts.
 
-Exit code 0: done; 1: a solver's answer does not bear out its claim; 2: unusable input,
-reported in one line; 130: interrupted (finished layers are shown, and kept with --log).
+Exit code 0: done; 1: a solver failed, or its answer does not bear out its claim; 2:
+unusable input, reported in one line; 130: interrupted (finished layers are shown, and
+kept with --log).
 """
 
 from __future__ import annotations
@@ -24,7 +25,8 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from benchmarks.harness.log import RunLog, open_log
+from benchmarks.harness.failures import FAULTS
+from benchmarks.harness.log import RunLog, network_digest, open_log, tensors_digest
 from benchmarks.harness.readers import parse_grid
 from benchmarks.harness.tables import columns, number
 from benchmarks.harness.trials import Trial, Trials
@@ -120,6 +122,9 @@ class Work:
                 return {}
 
             self.log.run(f"{name} saved as {path}", save)
+            # The log may remember a file that is no longer there.
+            if not path.exists():
+                save()
         trials = Trials(
             lambda: posed().problem,
             self.log,
@@ -175,7 +180,7 @@ def run(options: argparse.Namespace) -> int:
     finally:
         if done:
             print(summary(done))
-    return int(any(t.status == "invalid" for layer in done for t in layer.trials))
+    return int(any(t.status in FAULTS for layer in done for t in layer.trials))
 
 
 def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> Work:
@@ -190,6 +195,8 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
         evaluation=0,
         say=lambda line: print(line, file=sys.stderr),
     )
+    # Decoding takes a fifth of a layer's forward pass: it is done once for all layers.
+    batches = source.held()
     log = open_log(
         "layers",
         options,
@@ -203,13 +210,12 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
         "saturated",
         "threads",
         weights_hash=source.weights_hash,
-        calibration_digest=source.calibration.digest,
+        network=network_digest(options.model, source.network),
+        calibration_digest=tensors_digest(batches),
     )
     return Work(
         source=source,
-        # Decoding takes a fifth of a layer's forward pass: it is done once for all
-        # layers.
-        batches=source.held(),
+        batches=batches,
         grid=grid,
         solvers=solvers,
         seed=options.seed,
@@ -252,7 +258,7 @@ def summary(layers: Sequence[Layer]) -> str:
         cells = [layer.name, *(str(layer.facts[key]) for key in lines[0][1:4])]
         for trial in layer.trials:
             remark = "" if trial.status == "done" else f" {trial.status}"
-            cells += [number(trial.ratio, 5), f"{trial.seconds:.3f}{remark}"]
+            cells += [number(trial.ratio, 5), number(trial.seconds, 3) + remark]
         cells += [f"{layer.facts[key]:.2f}" for key in ("moments", "grid")]
         lines.append(cells)
     count = sum(layer.facts["rows"] * layer.facts["n"] for layer in layers)
@@ -266,7 +272,7 @@ def summary(layers: Sequence[Layer]) -> str:
     for i, trial in enumerate(layers[0].trials):
         seconds[f"s of {trial.label}"] = [layer.trials[i].seconds for layer in layers]
     seconds["s in all"] = [sum(parts) for parts in zip(*seconds.values(), strict=True)]
-    totals += [[name, f"{sum(each):.2f}"] for name, each in seconds.items()]
+    totals += [[name, number(sum(each), 2)] for name, each in seconds.items()]
     return f"{columns(lines)}\n\n{columns(totals)}"
 
 

@@ -17,6 +17,7 @@ from dataclasses import replace
 import numpy as np
 from tqdm import tqdm
 
+from benchmarks.harness.failures import SolverFailure, contained, report
 from benchmarks.harness.problems import synthetic
 from benchmarks.options import add
 from solvers import QuboBatch, Solver, label, parse_solvers
@@ -37,17 +38,23 @@ def declare(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> int:
     """Compile the solvers' kernels; return the exit code."""
     solvers = parse_solvers(options.solver)
-    folder = cache_folder()
+    folder, failures = cache_folder(), 0
     begun = time.perf_counter()
     with tqdm(solvers, desc="kernels", disable=None) as bar:
         for solver in bar:
             bar.set_postfix_str(label(solver))
-            for qubo in batches(solver):
-                solver.compile_for(qubo)
+            try:
+                with contained(solver):
+                    for qubo in batches(solver):
+                        solver.compile_for(qubo)
+            except SolverFailure as failure:
+                report(failure)
+                failures += 1
     seconds = time.perf_counter() - begun
     place = f"in {folder}" if folder else "nowhere: no folder can be written to"
-    print(f"kernels of {len(solvers)} solvers in {seconds:.1f} s; kept {place}")
-    return 0
+    count = len(solvers) - failures
+    print(f"kernels of {count} solvers in {seconds:.1f} s; kept {place}")
+    return int(failures > 0)
 
 
 def batches(solver: Solver) -> Iterator[QuboBatch]:

@@ -34,7 +34,9 @@ def execute(command: ModuleType, prog: str, arguments: Sequence[str] | None) -> 
     arguments
         The arguments; None for those of the process.
     """
-    warnings.formatwarning = lambda message, *_, **__: f"warning: {message}\n"
+    warnings.formatwarning = lambda message, *_, **__: (
+        f"warning: {printable(str(message))}\n"
+    )
 
     def work() -> int:
         parser = Parser(
@@ -49,6 +51,16 @@ def execute(command: ModuleType, prog: str, arguments: Sequence[str] | None) -> 
     return exit_code(work)
 
 
+def printable(text: str) -> str:
+    """`text` in one line that can be printed: anything else in it is escaped.
+
+    Names of files may hold newlines, and bytes that are no text.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def exit_code(work: Callable[[], int]) -> int:
     """The exit code of a command's work.
 
@@ -58,7 +70,7 @@ def exit_code(work: Callable[[], int]) -> int:
     try:
         return work()
     except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {printable(str(error))}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import subprocess
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-PACKAGES = (
-    "qubo-rounding",
+# Installed packages that any run may depend on, and those of one peer alone.
+SHARED = (
     "numpy",
     "scipy",
     "numba",
@@ -18,11 +21,12 @@ PACKAGES = (
     "torchvision",
     "dimod",
     "dwave-samplers",
-    "openjij",
-    "simulated-bifurcation",
-    "qubolite",
     "pillow",
 )
+PEERS = ("openjij", "simulated-bifurcation", "qubolite")
+PACKAGES = ("qubo-rounding", *SHARED, *PEERS)
+# The packages of this project, whose code makes a run.
+OWN = ("solvers", "qubo_rounding", "benchmarks")
 
 
 def environment(threads: int) -> dict[str, Any]:
@@ -34,12 +38,29 @@ def environment(threads: int) -> dict[str, Any]:
         "threads": threads,
         "system": platform.platform(),
         "python": platform.python_version(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed(name) for name in PACKAGES},
         "commit": _commit(),
     }
 
 
-def _version(name: str) -> str | None:
+@cache
+def code_digest() -> str:
+    """A hash of the code that makes runs: this project's, and versions of others'."""
+    sha = hashlib.sha256(repr([installed(name) for name in SHARED]).encode())
+    for package in OWN:
+        spec = find_spec(package)
+        assert spec is not None
+        assert spec.origin is not None
+        folder = Path(spec.origin).parent
+        for path in sorted(folder.rglob("*.py")):
+            name = path.relative_to(folder.parent).as_posix()
+            content = path.read_bytes()
+            sha.update(f"{name} {len(content)} ".encode() + content)
+    return sha.hexdigest()[:16]
+
+
+def installed(name: str) -> str | None:
+    """The version of a package; None if it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

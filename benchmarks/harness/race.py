@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
+from benchmarks.harness.failures import contained, plain
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, Monitor, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
@@ -21,6 +22,8 @@ States = NDArray[np.integer[Any]]
 CLAIM_TOLERANCE = 1e-6
 # … and by this share of the terms that cancel in it.
 CANCELLATION = 1e-12
+# Characters of a remark that a record keeps; longer ones are no remarks.
+LONGEST = 1_000_000
 
 
 def run_solver(
@@ -30,11 +33,30 @@ def run_solver(
     budget: Budget,
     data: Sequence[LayerData] | None = None,
 ) -> tuple[States, dict[str, Any]]:
-    """States [R, n] of a solver, compiled beforehand, and its part of the record."""
+    """States [R, n] of a solver, compiled beforehand, and its part of the record.
+
+    Raises
+    ------
+    SolverFailure
+        The solver has no answer.
+    """
     qubos = problem.to_qubos()
-    solver.compile_for(qubos[0])
-    solutions = solve(solver, qubos, seed, budget, data)
-    return judge(solver, problem, qubos, seed, solutions)
+    with contained(solver):
+        solver.compile_for(qubos[0])
+        solutions = solve(solver, qubos, seed, budget, data)
+        states, record = judge(solver, problem, qubos, seed, solutions)
+        return states, plain(record)
+
+
+def about(solver: Solver, seed: int) -> dict[str, Any]:
+    """The part of a record that is known before the run."""
+    return {
+        "solver": solver.name,
+        "label": label(solver),
+        "options": asdict(solver),
+        "out_of_set": solver.out_of_set,
+        "seed": seed,
+    }
 
 
 def solve(
@@ -86,11 +108,7 @@ def judge(
     statuses = [solution.status for solution in solutions]
     status = next((s for s in ("time", "target") if s in statuses), "done")
     return joined, {
-        "solver": solver.name,
-        "label": label(solver),
-        "options": asdict(solver),
-        "out_of_set": solver.out_of_set,
-        "seed": seed,
+        **about(solver, seed),
         "objective": float(recomputed.sum()),
         "seconds": sum(solution.seconds for solution in solutions),
         "status": status if honest else "invalid",
@@ -99,10 +117,16 @@ def judge(
             for part in solutions[0].timing
         },
         "flipped": int((joined != problem.nearest()).sum()),
-        "info": [
-            {k: v for k, v in solution.info.items() if _plain(v)}
-            for solution in solutions
-        ],
+        "info": [_remarks(solution.info) for solution in solutions],
+    }
+
+
+def _remarks(info: dict[str, Any]) -> dict[str, Any]:
+    """What JSON can hold of a solver's remarks, up to `LONGEST` characters of each."""
+    return {
+        key: value
+        for key, value in info.items()
+        if isinstance(key, str) and _plain(value) and len(repr(value)) <= LONGEST
     }
 
 

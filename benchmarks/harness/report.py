@@ -57,7 +57,11 @@ def table(record: Mapping[str, Any]) -> str:
     lines = [[heading for heading, _, _ in parts]]
     if full is not None:
         lines.append([cell for _, _, cell in parts])
-    lines += [[cell(r) for _, cell, _ in parts] for r in record["results"]]
+    for r in record["results"]:
+        if r["status"] == "error":
+            lines.append([parts[0][1](r), *["-"] * (len(parts) - 2), "error"])
+        else:
+            lines.append([cell(r) for _, cell, _ in parts])
     text = columns(lines)
     if any(result["out_of_set"] for result in record["results"]):
         text += "\n*: out of the set, not held to the two nearest grid points"

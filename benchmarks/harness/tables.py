@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 
@@ -19,12 +20,16 @@ def columns(lines: Sequence[Sequence[str]]) -> str:
 
 
 def number(value: float | None, digits: int, missing: str = "-") -> str:
-    """A number as text, or the text for a missing one."""
-    return missing if value is None else f"{value:.{digits}f}"
+    """A number as text, or the text for a missing one: None or NaN."""
+    if value is None or math.isnan(value):
+        return missing
+    return f"{value:.{digits}f}"
 
 
 def median_and_range(values: Sequence[float], digits: int = 5) -> str:
-    """The median and, of several values, the lowest and the highest."""
+    """The median and, of several values, the lowest and the highest; a dash of none."""
+    if not values:
+        return "-"
     text = f"{statistics.median(values):.{digits}f}"
     if len(values) > 1:
         text += f" [{min(values):.{digits}f}, {max(values):.{digits}f}]"
@@ -32,7 +37,9 @@ def median_and_range(values: Sequence[float], digits: int = 5) -> str:
 
 
 def mean_and_deviation(values: Sequence[float], digits: int) -> str:
-    """The mean and, of several values, the standard deviation."""
+    """The mean and, of several values, the standard deviation; a dash of none."""
+    if not values:
+        return "-"
     text = f"{statistics.fmean(values):.{digits}f}"
     if len(values) > 1:
         text += f" ± {statistics.stdev(values):.{digits}f}"

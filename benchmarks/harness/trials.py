@@ -10,6 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.harness.failures import (
+    FAULTS,
+    SolverFailure,
+    contained,
+    plain,
+    report,
+    require_support,
+)
 from benchmarks.harness.log import RunLog, solver_key
 from benchmarks.harness.race import States, judge, solve
 from qubo_rounding.problem import RoundingProblem
@@ -29,14 +37,15 @@ class Trial:
     label
         The solver's label.
     objective
-        The error summed over the rows, recomputed from the rounded weights.
+        The error summed over the rows, recomputed from the rounded weights; NaN of a
+        solver that has failed, as are its seconds.
     ratio
         The error's ratio to that of rounding to nearest; None if the latter is 0.
     seconds
         Seconds of all that the solver did with the problem.
     status
         As in `Solution`; ``"invalid"`` if the rounded weights do not bear out the
-        claimed energies.
+        claimed energies, ``"error"`` if the solver has failed.
     info
         The solver's remarks on each of the problem's batches.
     falls
@@ -55,9 +64,22 @@ class Trial:
     falls: Sequence[Sequence[float]] = ()
     scores: dict[str, Any] = field(default_factory=dict)
 
+    @classmethod
+    def failed(cls, label: str) -> Trial:
+        """What is left of a run whose solver has failed."""
+        return cls(
+            label=label,
+            objective=math.nan,
+            ratio=None,
+            seconds=math.nan,
+            status="error",
+        )
+
     def total(self, remark: str) -> float:
         """A number of the solver's remarks, summed over the batches."""
-        return float(sum(note.get(remark, 0) for note in self.info))
+        values = (note.get(remark) for note in self.info)
+        # Another solver may mean something else by this remark.
+        return float(sum(v for v in values if isinstance(v, int | float)))
 
     @property
     def building(self) -> float:
@@ -81,6 +103,11 @@ class Trials:
     data
         Gives the layer's data, for solvers that look at more than the quadratic form;
         called for every such run.
+
+    Attributes
+    ----------
+    exit_code
+        The command's: 1 once a run has one of `FAULTS`, else 0.
     """
 
     def __init__(
@@ -95,6 +122,7 @@ class Trials:
         self._pose, self._log, self._threads = pose, log, threads
         self._name, self._data = name, data
         self._compiled: set[str] = set()
+        self.exit_code = 0
 
     def run(
         self,
@@ -105,13 +133,22 @@ class Trials:
         sweeps: int | None = None,
         score: Score | None = None,
     ) -> Trial:
-        """The run of a solver with a seed and a budget."""
+        """The run of a solver with a seed and a budget.
+
+        If the solver fails, this is said in one line and not kept in the log.
+        """
         key = self._name + solver_key(solver)
         key += "" if seconds is None else f"@{seconds!r}"
         key += "" if sweeps is None else f" sweeps {sweeps}"
         budget = Budget(seconds=seconds, sweeps=sweeps, threads=self._threads)
         make = partial(self._make, solver, seed, budget, score)
-        return Trial(**self._log.run(f"{key} seed {seed}", make))
+        try:
+            trial = Trial(**self._log.run(f"{key} seed {seed}", make))
+        except SolverFailure as failure:
+            report(failure)
+            trial = Trial.failed(label(solver))
+        self.exit_code |= trial.status in FAULTS
+        return trial
 
     def require_ratio(self) -> None:
         """Refuse a problem that rounding to nearest solves without an error."""
@@ -122,8 +159,7 @@ class Trials:
 
     def require_support(self, solver: Solver) -> None:
         """Refuse a solver that cannot take the problem, before any work is done."""
-        reason = solver.supports(self._qubos[0])
-        solver.require(reason is None, str(reason))
+        require_support(solver, self._qubos[0])
 
     @cached_property
     def problem(self) -> RoundingProblem:
@@ -142,24 +178,32 @@ class Trials:
         self, solver: Solver, seed: int, budget: Budget, score: Score | None
     ) -> dict[str, Any]:
         """Make a run; return the fields of its `Trial`."""
-        if label(solver) not in self._compiled:
-            solver.compile_for(self._qubos[0])
-            self._compiled.add(label(solver))
+        qubos, nearest = self._qubos, self._nearest
         data = self._data() if solver.uses_data else None
-        solutions = solve(solver, self._qubos, seed, budget, data)
-        states, record = judge(solver, self.problem, self._qubos, seed, solutions)
-        nearest = self._nearest
-        trial = Trial(
-            label=record["label"],
-            objective=record["objective"],
-            ratio=record["objective"] / nearest if nearest else None,
-            seconds=record["seconds"],
-            status=record["status"],
-            info=record["info"],
-            falls=falls(solutions, nearest) if nearest else (),
-            scores={} if score is None else score(states),
-        )
-        return asdict(trial)
+        require_support(solver, qubos[0])
+        with contained(solver):
+            if label(solver) not in self._compiled:
+                solver.compile_for(qubos[0])
+                self._compiled.add(label(solver))
+            solutions = solve(solver, qubos, seed, budget, data)
+            states, record = judge(solver, self.problem, qubos, seed, solutions)
+            trial = Trial(
+                label=record["label"],
+                objective=record["objective"],
+                ratio=record["objective"] / nearest if nearest else None,
+                seconds=record["seconds"],
+                status=record["status"],
+                info=record["info"],
+                falls=falls(solutions, nearest) if nearest else (),
+            )
+            made = plain(asdict(trial))
+        return made | {"scores": {} if score is None else score(states)}
+
+
+def fault_of(trials: Sequence[Trial]) -> str | None:
+    """The worst of `FAULTS` among the trials; None if there is none."""
+    statuses = {trial.status for trial in trials}
+    return next((fault for fault in FAULTS if fault in statuses), None)
 
 
 def falls(solutions: Sequence[Solution], nearest: float) -> list[tuple[float, float]]:

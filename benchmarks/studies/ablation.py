@@ -28,7 +28,7 @@ from tqdm import tqdm
 from benchmarks.harness import figures, tables
 from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem
-from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.trials import Trial, Trials, fault_of
 from benchmarks.options import add
 from solvers.lattice.solver import Lattice
 from solvers.qubo import Float
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace) -> int:
     print(table(results, columns))
     if options.figure is not None:
         figure(options.figure, results, options.problem.stem)
-    return 0
+    return trials.exit_code
 
 
 def runs(
@@ -128,14 +128,14 @@ def table(results: TrialsByVariant, columns: Sequence[Column]) -> str:
         cells.append(f"{np.median(library):.3f}")
         for trials in trials_by_column:
             seconds_taken = np.median([trial.seconds for trial in trials])
-            cells += [_ratio(trials), f"{seconds_taken:.3f}"]
+            cells += [_ratio(trials), tables.number(float(seconds_taken), 3)]
         lines.append(cells)
     return tables.columns(lines)
 
 
 def _ratio(trials: Sequence[Trial]) -> str:
-    if any(trial.status == "invalid" for trial in trials):
-        return "invalid"
+    if (fault := fault_of(trials)) is not None:
+        return fault
     return tables.median_and_range([t.ratio for t in trials if t.ratio is not None])
 
 

@@ -19,15 +19,17 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 from tqdm import tqdm
 
+from benchmarks.harness.failures import SolverFailure, report, require_support
 from benchmarks.harness.problems import synthetic
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch, label, parse_solver, parse_solvers
+from solvers import Budget, QuboBatch, label, parse_solver, parse_solvers
 from solvers.registry import BUILT_IN
 
 # The shape of ResNet18's first layer, and what `exact` is given of it.
@@ -53,17 +55,20 @@ def run(options: argparse.Namespace) -> int:
     """Print a line for each solver; return the exit code."""
     solvers, qubo = parse_solvers(options.solver), _qubo(options.problem)
     for solver in solvers:
-        reason = solver.supports(qubo)
-        solver.require(reason is None, str(reason))
-    results = {}
+        require_support(solver, qubo)
+    results: dict[str, tuple[Seconds, Seconds] | None] = {}
     for text in tqdm([*map(label, solvers)], desc="solvers", disable=None):
         with tempfile.TemporaryDirectory() as cache:
             task = json.dumps(
                 [text, options.problem and str(options.problem), options.threads]
             )
-            results[text] = fresh(task, Path(cache)), fresh(task, Path(cache))
+            try:
+                results[text] = fresh(task, Path(cache)), fresh(task, Path(cache))
+            except SolverFailure as failure:
+                report(failure)
+                results[text] = None
     print(table(results))
-    return 0
+    return int(None in results.values())
 
 
 def fresh(task: str, cache: Path) -> Seconds:
@@ -71,7 +76,7 @@ def fresh(task: str, cache: Path) -> Seconds:
 
     Raises
     ------
-    InputError
+    SolverFailure
         The process failed; the message is the last line of its output.
     """
     done = subprocess.run(
@@ -82,7 +87,8 @@ def fresh(task: str, cache: Path) -> Seconds:
         check=False,
     )
     if done.returncode:
-        raise InputError((done.stderr.strip() or "the process failed").splitlines()[-1])
+        said = done.stderr.strip() or "the process failed"
+        raise SolverFailure(f"solver {json.loads(task)[0]}: {said.splitlines()[-1]}")
     seconds: Seconds = json.loads(done.stdout.splitlines()[-1])
     return seconds
 
@@ -122,11 +128,15 @@ def _qubo(problem: Path | str | None) -> QuboBatch:
     return synthetic(VARIABLES, ROWS)
 
 
-def table(results: dict[str, tuple[Seconds, Seconds]]) -> str:
-    """A line for each solver, from its cold and its warm seconds."""
+def table(results: Mapping[str, tuple[Seconds, Seconds] | None]) -> str:
+    """A line for each solver, from its cold and its warm seconds; dashes of none."""
     heading = ["solver", "cold cpu s", "cold wall s", "warm cpu s", "warm wall s"]
     lines = [[*heading, "import s"]]
-    for text, (cold, warm) in results.items():
+    for text, measured in results.items():
+        if measured is None:
+            lines.append([text, *["-"] * (len(lines[0]) - 1)])
+            continue
+        cold, warm = measured
         seconds = [cold["cpu"], cold["wall"], warm["cpu"], warm["wall"]]
         lines.append([text, *(f"{x:.2f}" for x in [*seconds, warm["import"]])])
     return columns(lines)

@@ -21,11 +21,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.log import open_log
+from benchmarks.harness.log import network_digest, open_log, tensors_digest
 from benchmarks.harness.race import States
+from benchmarks.harness.readers import split_layer
 from benchmarks.harness.subject import Subject, from_layer
 from benchmarks.harness.tables import columns, mean_and_deviation, number
-from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.trials import Trial, Trials, fault_of
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -105,6 +106,8 @@ def run(options: argparse.Namespace) -> int:
         seed=0,
         say=print,
     )
+    assert chosen.accuracy is not None
+    inputs = _calibration_images(chosen)
     log = open_log(
         "paper",
         options,
@@ -115,7 +118,9 @@ def run(options: argparse.Namespace) -> int:
         "evaluation",
         "bits",
         about={"problem": chosen.description},
-        **{k: chosen.description[k] for k in ("weights_hash", "calibration_digest")},
+        **{k: chosen.description[k] for k in ("weights_hash", "evaluation_digest")},
+        network=network_digest(split_layer(options.layer)[0], chosen.accuracy.network),
+        calibration_digest=tensors_digest([inputs]),
     )
     nearest = chosen.local_mse(chosen.problem.nearest())
     if not nearest:
@@ -123,7 +128,6 @@ def run(options: argparse.Namespace) -> int:
             "there is no ratio to nearest: rounding to nearest has no error"
         )
     results: dict[str, list[Trial]] = {text: [] for text in solvers}
-    inputs = _calibration_images(chosen)
     with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
         for seed in range(options.seeds):
             trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
@@ -131,12 +135,12 @@ def run(options: argparse.Namespace) -> int:
                 score = partial(_score, chosen, nearest, trials, text)
                 results[text].append(trials.run(solver, seed, score=score))
                 bar.update()
-    assert chosen.accuracy is not None
-    top1 = chosen.accuracy.full_precision()["top1"]
-    print(f"full precision: top-1 {number(top1, 1)}")
+    full = chosen.accuracy.full_precision()["top1"]
+    print(f"full precision: top-1 {number(full, 1)}")
     for title, methods in TABLES.items():
         print(f"\n{title}\n{_table(methods, results)}\n{_orders(methods, results)}")
-    return 0
+    every = [run for runs in results.values() for run in runs]
+    return int(fault_of(every) is not None)
 
 
 def _calibration_images(chosen: Subject) -> Tensor:
@@ -179,38 +183,28 @@ def _table(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
             [
                 method.name,
                 method.solver,
-                _mean_and_deviation(runs, "ratio", 4),
-                _mean_and_deviation(runs, "top1", 2),
+                mean_and_deviation(_scores(runs, "ratio"), 4),
+                mean_and_deviation(_scores(runs, "top1"), 2),
                 method.top1,
-                f"{statistics.median(run.seconds for run in runs):.2f}",
+                number(statistics.median(run.seconds for run in runs), 2),
             ]
         )
     return columns(lines)
-
-
-def _mean_and_deviation(runs: Sequence[Trial], score: str, digits: int) -> str:
-    values = _scores(runs, score)
-    return mean_and_deviation(values, digits) if values else number(None, digits)
-
-
-def _scores(runs: Sequence[Trial], score: str) -> list[float]:
-    """A score of every run; nothing where one has none, as accuracy without labels."""
-    values: list[Any] = [run.scores.get(score) for run in runs]
-    return [] if None in values else values
 
 
 def _orders(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
     """The methods from best to worst by error, accuracy and the paper's accuracy."""
     named = [method for method in methods if method.top1 != "-"]
 
-    def ranked(score: str, sign: int) -> list[Method]:
-        values = {m: _scores(results[m.solver], score) for m in named}
-        known = [method for method in named if values[method]]
-        return sorted(known, key=lambda m: sign * statistics.fmean(values[m]))
+    def means(key: str) -> dict[Method, float]:
+        """The mean score of each method that has one."""
+        found = {m: _scores(results[m.solver], key) for m in named}
+        return {m: statistics.fmean(scores) for m, scores in found.items() if scores}
 
+    errors, top1 = means("ratio"), means("top1")
     orders = {
-        "local MSE": ranked("ratio", 1),
-        "top-1": ranked("top1", -1),
+        "local MSE": sorted(errors, key=lambda m: errors[m]),
+        "top-1": sorted(top1, key=lambda m: -top1[m]),
         "the paper's top-1": sorted(named, key=lambda m: -float(m.top1.split()[0])),
     }
     return "\n".join(
@@ -218,3 +212,12 @@ def _orders(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
         for key, order in orders.items()
         if order
     )
+
+
+def _scores(runs: Sequence[Trial], key: str) -> list[float]:
+    """A score of the runs that have it.
+
+    Those that failed have none, and none has an accuracy where labels do not fit.
+    """
+    scores = [run.scores.get(key) for run in runs]
+    return [score for score in scores if score is not None]

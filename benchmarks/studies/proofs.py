@@ -22,13 +22,19 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.log import digest, open_log
+from benchmarks.harness.failures import (
+    SolverFailure,
+    contained,
+    report,
+    require_support,
+)
+from benchmarks.harness.log import digest, open_log, solver_key
 from benchmarks.harness.problems import first_rows, headline, load_problem
 from benchmarks.harness.race import run_solver
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch, parse_solvers
+from solvers import Budget, InputError, QuboBatch, Solver, parse_solvers
 from solvers.proofs import bounds
 from solvers.proofs.exact import Exact
 from solvers.qubo import Float
@@ -58,17 +64,30 @@ def run(options: argparse.Namespace) -> int:
     problem = load_problem(options.problem, options.saturated, None)
     problem = first_rows(problem, min(options.rows, problem.rows))
     sizes = input_counts(options.sizes, problem.n)
+    solvers = parse_solvers(options.reference)
+    for solver in solvers:
+        require_support(solver, problem.to_qubos()[0])
     runs = open_log(
         "proofs",
         options,
         "rows",
         "saturated",
         "seconds",
-        "reference",
         content=digest(options.problem),
     )
     print(headline(options.problem, problem))
-    energies = runs.run("reference", partial(_best, problem, options.reference))["E"]
+    failures = 0
+    answers = []
+    for solver in solvers:
+        try:
+            run = runs.run(solver_key(solver), partial(_errors, problem, solver))
+            answers.append(run["E"])
+        except SolverFailure as failure:
+            report(failure)
+            failures += 1
+    if not answers:
+        raise InputError("no solver of --reference has an answer")
+    energies = np.min(answers, axis=0).tolist()
     lines = [["bound", "median gap", "least", "largest", "s"]]
     # The gap to an error that is nothing but rounding has no meaning.
     noise = ROUNDING * max(energies)
@@ -89,7 +108,12 @@ def run(options: argparse.Namespace) -> int:
     runs_by_size: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
     for n, r in tqdm(plan, desc="exact", disable=None):
         prove = partial(_prove, problem, n, r, options.seconds)
-        runs_by_size[n].append(runs.run(f"exact n {n} row {r}", prove))
+        try:
+            runs_by_size[n].append(runs.run(f"exact n {n} row {r}", prove))
+        except SolverFailure as failure:
+            report(failure)
+            failures += 1
+            runs_by_size[n].append({"proved": False, "gap": None})
     for n, rows in runs_by_size.items():
         proved = [run["seconds"] for run in rows if run["proved"]]
         others = [run["gap"] for run in rows if not run["proved"]]
@@ -103,7 +127,7 @@ def run(options: argparse.Namespace) -> int:
             ]
         )
     print(f"\n{columns(lines)}")
-    return 0
+    return int(failures > 0)
 
 
 def input_counts(sizes: list[int] | None, n: int) -> list[int]:
@@ -138,13 +162,10 @@ def first_inputs(problem: RoundingProblem, n: int) -> RoundingProblem:
     )
 
 
-def _best(problem: RoundingProblem, names: str) -> dict[str, Any]:
-    """The lowest error of each row over the named solvers."""
-    answers = [
-        run_solver(solver, problem, 0, Budget())[0] for solver in parse_solvers(names)
-    ]
-    errors = [problem.local_mse(states) for states in answers]
-    return {"E": np.min(errors, axis=0).tolist()}
+def _errors(problem: RoundingProblem, solver: Solver) -> dict[str, Any]:
+    """The error of each row of a solver's answer."""
+    states, _ = run_solver(solver, problem, 0, Budget())
+    return {"E": problem.local_mse(states).tolist()}
 
 
 def _bound(
@@ -167,8 +188,9 @@ def _prove(
     (qubo,) = first_inputs(problem, n).to_qubos()
     # So many nodes that only time ends a proof.
     one_row, solver = qubo.take([row]), Exact(million_nodes=10**6)
-    solver.compile_for(one_row)
-    solution = solver.solve(one_row, budget=Budget(seconds=seconds))
+    with contained(solver):
+        solver.compile_for(one_row)
+        solution = solver.solve(one_row, budget=Budget(seconds=seconds))
     return {
         "energy": float(solution.energies[0]),
         "proved": bool(solution.info["proved"][0]),

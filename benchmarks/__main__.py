@@ -38,10 +38,14 @@ PROGRAM = "python -m benchmarks"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command that the first argument names; return the exit code."""
     name, *rest = (sys.argv[1:] if arguments is None else arguments) or ["--help"]
-    if name in ("-h", "--help"):
-        print(listing())
-        return 0
-    return exit_code(lambda: execute(command(name), f"{PROGRAM} {name}", rest))
+
+    def work() -> int:
+        if name in ("-h", "--help"):
+            print(listing())
+            return 0
+        return execute(command(name), f"{PROGRAM} {name}", rest)
+
+    return exit_code(work)
 
 
 def command(name: str) -> ModuleType:

@@ -17,7 +17,9 @@ from typing import Any
 from benchmarks.harness.readers import (
     Reader,
     at_least,
+    begun_or_writable,
     figure,
+    folder,
     ladder,
     numbers,
     numbers_or_all,
@@ -89,6 +91,7 @@ OPTIONS = {
     "images": Option(
         "folder with a folder of images for each class",
         Path,
+        folder,
         metavar="DIR",
         note="embedded",
     ),
@@ -199,7 +202,10 @@ OPTIONS = {
         "draw error against seconds", Path, figure, metavar="FILE.svg|png"
     ),
     "log": Option(
-        "keep finished runs in FILE, and reuse those it has", Path, metavar="FILE"
+        "keep finished runs in FILE, and reuse those it has",
+        Path,
+        begun_or_writable,
+        metavar="FILE",
     ),
     "update": Option("store the measurements instead of comparing them", bool),
     "list": Option(

@@ -172,7 +172,7 @@ def test_a_figure_without_matplotlib(problem, tmp_path, monkeypatch, capsys):
         (["--threads", "0"], "threads must be at least 1, not 0"),
         (["--rows", "4"], "--rows must be 1 to 3, not 4"),
         (["--figure", "figure.pdf"], "--figure must end in .svg or .png, not 'figure."),
-        (["--figure", "no/figure.svg"], "--figure: there is no folder no"),
+        (["--figure", "no/figure.svg"], "cannot write no/figure.svg: its folder does"),
         (["--problem", "no.npz"], "no.npz"),
     ],
 )

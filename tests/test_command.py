@@ -2,20 +2,33 @@
 
 from __future__ import annotations
 
+import os
 import re
+import signal
 import subprocess
 import sys
+import threading
+import time
+import warnings
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
+import numpy as np
 import pytest
 
 from benchmarks import options
 from benchmarks.__main__ import COMMANDS, STUDIES, command, listing, main
-from benchmarks.harness.command import Parser, exit_code
+from benchmarks.harness.command import Parser, Terminated, execute, exit_code
 from solvers import InputError
 
 ROOT = Path(__file__).resolve().parent.parent
 NAMES = [*COMMANDS, *STUDIES]
+
+
+SURROGATES = "error: cannot read a\\nb\\udcff\\x1b\n"
+DENIED = "error: a\\nb: Permission denied\n"
+FULL = "error: No space left on device\n"
 
 
 @pytest.mark.parametrize(
@@ -23,7 +36,11 @@ NAMES = [*COMMANDS, *STUDIES]
     [
         (InputError("no such layer"), 2, "error: no such layer\n"),
         (KeyboardInterrupt(), 130, "interrupted\n"),
+        (Terminated(), 143, "terminated\n"),
         (MemoryError("8 GiB"), 2, "error: out of memory: 8 GiB\n"),
+        (InputError("cannot read a\nb\udcff\x1b"), 2, SURROGATES),
+        (PermissionError(13, "Permission denied", "a\nb"), 2, DENIED),
+        (OSError(28, "No space left on device"), 2, FULL),
     ],
 )
 def test_what_goes_wrong_is_one_line(capsys, error, code, said):
@@ -32,6 +49,114 @@ def test_what_goes_wrong_is_one_line(capsys, error, code, said):
 
     assert exit_code(work) == code
     assert capsys.readouterr() == ("", said)
+
+
+def test_memory_that_nobody_names_is_named_by_its_place(capsys):
+    def hoard() -> int:
+        raise MemoryError
+
+    assert exit_code(hoard) == 2
+    said = r"error: out of memory: test_command\.py:\d+, in hoard\n"
+    assert re.fullmatch(said, capsys.readouterr().err)
+
+
+def a_command(run: Callable[[], int]) -> ModuleType:
+    module = ModuleType("a_command", "A command.")
+    module.declare = lambda parser: None
+    module.run = lambda options: run()
+    return module
+
+
+def test_a_request_to_end_is_like_ctrl_c(capsys):
+    """What is finished is kept, and the handler before is there again."""
+    before, kept = signal.getsignal(signal.SIGTERM), []
+
+    def run() -> int:
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(10)
+        except KeyboardInterrupt:
+            kept.append("finished")
+            raise
+        return 0
+
+    assert execute(a_command(run), "a command", []) == 143
+    assert (kept, capsys.readouterr().err) == (["finished"], "terminated\n")
+    assert signal.getsignal(signal.SIGTERM) is before
+
+
+def test_commands_run_in_other_threads_too():
+    """Only the main thread can have signals handled."""
+    codes = []
+    run = a_command(lambda: 5)
+    thread = threading.Thread(target=lambda: codes.append(execute(run, "x", [])))
+    thread.start()
+    thread.join()
+    assert codes == [5]
+
+
+def test_warnings_are_one_line():
+    assert execute(a_command(lambda: 0), "a command", []) == 0
+    said = warnings.formatwarning("two\nlines", UserWarning, "file.py", 3)
+    assert said == "warning: two\\nlines\n"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["run", "--list", "solvers"]])
+def test_output_that_nobody_reads(arguments):
+    """As before `| head`: no traceback, and the exit code that shells give."""
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmarks", *arguments],
+        cwd=ROOT,
+        stdout=writer,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    os.close(writer)
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+def test_a_problem_whose_name_is_no_text(tmp_path, capsys):
+    """It is read, named in the table, and refused in one line like any other."""
+    name = os.fsdecode(b"one\ntwo\xff.npz")
+    arguments = ["--problem", str(tmp_path / name), "--solver", "nearest"]
+    assert main(["compare", *arguments]) == 2
+    err = capsys.readouterr().err
+    assert re.fullmatch(r"error: [^\n]*one\\ntwo\\udcff\.npz[^\n]*\n", err)
+    np.savez(tmp_path / "p.npz", weight=np.full((1, 2), 0.3), scale=0.5, bits=3)
+    x = np.load(tmp_path / "p.npz")
+    np.savez(tmp_path / "p.npz", second_moment=np.eye(2), **x)
+    (tmp_path / "p.npz").rename(tmp_path / name)
+    assert main(["compare", *arguments]) == 0
+    assert capsys.readouterr().out.startswith("one\\ntwo\\udcff: 1 rows, n = 2\n")
+
+
+LOGGING = ("layers", "compare", "anytime", "instances", "paper", "proofs", "ablation")
+
+
+@pytest.mark.parametrize("name", LOGGING)
+def test_places_for_logs_are_checked_before_the_work(name, capsys, tmp_path):
+    parser = Parser(prog=name)
+    command(name).declare(parser)
+    for place, message in (
+        (tmp_path, "it is a folder"),
+        (tmp_path / "no" / "log.jsonl", "its folder does not exist"),
+        (tmp_path / ("x" * 300), "File name too long"),
+    ):
+        with pytest.raises(InputError, match=message):
+            parser.parse_args(["--log", str(place)])
+
+
+def test_a_log_in_a_place_that_cannot_be_searched(monkeypatch, tmp_path):
+    def denied(path: Path) -> bool:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "is_file", denied)
+    parser = Parser()
+    options.add(parser, "log")
+    with pytest.raises(InputError, match=r"cannot read .*x: Permission denied"):
+        parser.parse_args(["--log", str(tmp_path / "x")])
 
 
 def test_otherwise_the_code_is_the_works():

@@ -248,6 +248,7 @@ def test_solvers_of_the_layers_data_are_given_it(monkeypatch):
         (["--threads", "0"], "threads must be at least 1, not 0"),
         (["--grid", "minmax,odd"], "range must be symmetric, restricted or asymmetric"),
         (["--bits", "9"], "bits"),
+        (["--images", "nosuch"], "--images: folder nosuch does not exist"),
         (["--save-problems", "tiny.py"], "cannot make folder"),
     ],
 )

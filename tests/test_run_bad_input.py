@@ -61,7 +61,12 @@ LAYER = ["--layer", "resnet20.conv1", *SMALL]
         ([*LAYER, "--threads", "0"], "threads must be at least 1"),
         ([*LAYER, "--seconds", "-1"], "seconds must be positive"),
         ([*LAYER, "--calibration", "9999"], "9999 calibration images asked for"),
-        ([*LAYER, "--images", "nowhere"], "images folder nowhere does not exist"),
+        ([*LAYER, "--images", "nowhere"], "--images: folder nowhere does not exist"),
+        ([*LAYER, "--json", "x" * 300], r"cannot write x+: File name too long"),
+        (
+            [*LAYER, "--solver", "no.py:X"],
+            r"no\.py:X: cannot read no\.py: No such file",
+        ),
         ([*LAYER, "--json", "no/record.json"], "its folder does not exist"),
         ([*LAYER, "--save", "rounded.txt"], r"name it \.npz or \.safetensors"),
         (["--layer", "resnet20.conv1", "--weights", "no.pth"], r"no\.pth"),

@@ -50,6 +50,8 @@ SOLVERS = (
     "qbsolv",
     "descent[moves=pair-flip]",
 )
+# The solver that speed-ups are relative to.
+BASELINE = "dwave-tabu"
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +60,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "solver", metavar="NAME[…],…", note="all")
     add(parser, "budgets", default="0.05,0.5,5")
     add(parser, "target")
-    add(parser, "baseline", default="dwave-tabu")
+    add(parser, "baseline", note=BASELINE)
     add(parser, "seeds", default=10)
     add(parser, "rows", "saturated", "threads", "log")
 
@@ -67,11 +69,13 @@ def run(options: argparse.Namespace) -> int:
     """Print the ratios, and with a target the seconds to it; return the exit code."""
     seconds: list[float] = options.seconds
     target = None if options.target is None else read_target(options.target)
+    if target is None and options.baseline is not None:
+        raise InputError("--baseline goes with --target, whose speed-ups it is for")
     if isinstance(target, tuple):
         seconds = sorted({*seconds, target[1]})
     problem = load_problem(options.problem, options.saturated, options.rows)
     solvers, missing = chosen(options.solver, problem)
-    baseline = parse_solver(options.baseline)
+    baseline = parse_solver(options.baseline or BASELINE)
     if target is not None and baseline not in solvers:
         solvers.append(baseline)
     log = open_log(

@@ -3,13 +3,28 @@
 from __future__ import annotations
 
 import argparse
+import io
+import os
+import signal
 import sys
+import threading
+import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
+from benchmarks.harness.tables import printable
 from solvers.errors import InputError
+
+# Exit codes of the shell for what a signal has ended.
+INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143
+
+
+class Terminated(KeyboardInterrupt):
+    """The process was asked to end (SIGTERM), and does what it does after Ctrl-C."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -37,6 +52,9 @@ def execute(command: ModuleType, prog: str, arguments: Sequence[str] | None) -> 
     warnings.formatwarning = lambda message, *_, **__: (
         f"warning: {printable(str(message))}\n"
     )
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # Names of files may hold bytes that are no text.
+        sys.stdout.reconfigure(errors="backslashreplace")
 
     def work() -> int:
         parser = Parser(
@@ -45,36 +63,68 @@ def execute(command: ModuleType, prog: str, arguments: Sequence[str] | None) -> 
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.declare(parser)
-        code: int = command.run(parser.parse_args(arguments))
+        options = parser.parse_args(arguments)
+        with _terminable():
+            code: int = command.run(options)
         return code
 
     return exit_code(work)
 
 
-def printable(text: str) -> str:
-    """`text` in one line that can be printed: anything else in it is escaped.
-
-    Names of files may hold newlines, and bytes that are no text.
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
-
-
 def exit_code(work: Callable[[], int]) -> int:
     """The exit code of a command's work.
 
-    It is what `work` returns; 2 after unusable input or lack of memory, which is
-    reported in one line; 130 after Ctrl-C.
+    It is what `work` returns; 2 after unusable input, lack of memory or what the system
+    refuses, which is reported in one line; that of the shell after Ctrl-C, SIGTERM and
+    when nobody reads the output any more.
     """
     try:
-        return work()
+        try:
+            return work()
+        finally:
+            sys.stdout.flush()
     except InputError as error:
-        print(f"error: {printable(str(error))}", file=sys.stderr)
-        return 2
+        return _failed(str(error))
+    except Terminated:
+        print("terminated", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
-        return 130
+        return INTERRUPTED
     except MemoryError as error:
-        print(f"error: out of memory: {error}", file=sys.stderr)
-        return 2
+        return _failed(f"out of memory: {str(error) or _place(error)}")
+    except BrokenPipeError:
+        # The interpreter writes once more when it ends.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+    except OSError as error:
+        named = "" if error.filename is None else f"{os.fsdecode(error.filename)}: "
+        return _failed(f"{named}{error.strerror or error}")
+
+
+def _failed(message: str) -> int:
+    print(f"error: {printable(message)}", file=sys.stderr)
+    return 2
+
+
+def _place(error: BaseException) -> str:
+    """Where an exception was raised: file, line and function."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{Path(frame.filename).name}:{frame.lineno}, in {frame.name}"
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Raise `Terminated` when SIGTERM comes; only the main thread can see signals."""
+
+    def stop(*_: object) -> None:
+        raise Terminated
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before or signal.SIG_DFL)

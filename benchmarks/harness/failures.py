@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.command import printable
+from benchmarks.harness.tables import printable
 from solvers import InputError, QuboBatch, Solver, label
 from solvers.registry import reason
 

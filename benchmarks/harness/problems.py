@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.harness.tables import printable
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, QuboBatch
 
@@ -57,7 +58,7 @@ def first_rows(problem: RoundingProblem, rows: int) -> RoundingProblem:
 
 def headline(path: Path, problem: RoundingProblem) -> str:
     """A line with the name and the size of a problem, to print above its tables."""
-    return f"{path.stem}: {problem.rows} rows, n = {problem.n}"
+    return f"{printable(path.stem)}: {problem.rows} rows, n = {problem.n}"
 
 
 def suited_betas(problem: RoundingProblem) -> str:

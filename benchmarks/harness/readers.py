@@ -75,11 +75,34 @@ def numbers_or_all(flag: str, text: str) -> list[int] | None:
 
 def writable(flag: str, path: Path) -> Path:
     """Read a path that can be written; it is checked before the work, not after."""
-    if not path.resolve().parent.is_dir():
-        raise InputError(f"cannot write {path}: its folder does not exist")
-    if path.is_dir() or not os.access(path.resolve().parent, os.W_OK):
-        raise InputError(f"cannot write {path}")
+    try:
+        if not path.resolve().parent.is_dir():
+            raise InputError(f"cannot write {path}: its folder does not exist")
+        if path.is_dir():
+            raise InputError(f"cannot write {path}: it is a folder")
+        if not os.access(path.resolve().parent, os.W_OK):
+            raise InputError(f"cannot write {path}: its folder cannot be written to")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}") from error
     return path
+
+
+def begun_or_writable(flag: str, path: Path) -> Path:
+    """Read a path of a log: a file to continue, or one that can be written."""
+    try:
+        return path if path.is_file() else writable(flag, path)
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+
+
+def folder(flag: str, path: Path) -> Path:
+    """Read a path of a folder that is there."""
+    try:
+        if path.is_dir():
+            return path
+    except OSError as error:
+        raise InputError(f"{flag}: cannot read {path}: {error.strerror}") from error
+    raise InputError(f"{flag}: folder {path} does not exist")
 
 
 def writable_arrays(flag: str, path: Path) -> Path:
@@ -93,14 +116,12 @@ def figure(flag: str, path: Path) -> Path:
     """Read a path for a figure, and check that matplotlib is installed."""
     if path.suffix not in FIGURES:
         raise InputError(f"{flag} must end in .svg or .png, not {path.name!r}")
-    if not path.parent.is_dir():
-        raise InputError(f"{flag}: there is no folder {path.parent}")
     if find_spec("matplotlib") is None:
         raise InputError(
             f"{flag}: matplotlib is not installed; "
             'pip install "qubo-rounding[report]" installs it'
         )
-    return path
+    return writable(flag, path)
 
 
 def read_entry(text: str) -> tuple[Solver, float | None]:

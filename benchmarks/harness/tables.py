@@ -7,8 +7,19 @@ import statistics
 from collections.abc import Sequence
 
 
+def printable(text: str) -> str:
+    """`text` in one line that can be printed: anything else in it is escaped.
+
+    Names of files may hold newlines, and bytes that are no text.
+    """
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+
+
 def columns(lines: Sequence[Sequence[str]]) -> str:
     """Lines of cells as a table: the first column aligned left, the others right."""
+    lines = [[printable(cell) for cell in line] for line in lines]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     return "\n".join(
         "  ".join(

@@ -18,6 +18,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from benchmarks.harness.command import execute
+from benchmarks.harness.readers import writable
 from benchmarks.harness.report import write_json
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
@@ -52,6 +53,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(options: argparse.Namespace) -> int:
     """Measure, then store or compare; return the exit code."""
+    if options.update:
+        writable("--baseline", options.baseline)
     stored = None if options.update else read(options.baseline)
     measured, complaints = measure()
     if complaints:

@@ -92,7 +92,7 @@ def read(path: Path) -> Baseline:
         return Baseline(dict(content["made_with"]), entries)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror}") from error
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise InputError(f"{path} is not {FORM}") from error
 
 

@@ -14,11 +14,14 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness.command import Terminated
 from benchmarks.harness.failures import contained
 from benchmarks.studies import paper
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import QuboBatch, parse_solver, write_qubo
+from solvers.flips.tabu import Tabu
+from solvers.sampling.nearest import Floor
 
 FILE = Path(__file__).with_name("misbehaving.py")
 BEFORE, AFTER = "stochastic[samples=5]", "sa[num_sweeps=20]"
@@ -225,6 +228,43 @@ def test_warm_and_first_solve(capsys):
     out, err = capsys.readouterr()
     assert "kernels of 1 solvers" in out
     assert err == f"error: solver {FILE}:Exits: SystemExit: 0\n"
+
+
+ENDS = [(KeyboardInterrupt, 130), (Terminated, 143)]
+
+
+@pytest.mark.parametrize("command", ["compare", "anytime"])
+@pytest.mark.parametrize(("error", "code"), ENDS)
+def test_interrupted_tables_show_what_is_finished(
+    command, error, code, problem, capsys, monkeypatch
+):
+    def stop(self, task):
+        raise error
+
+    monkeypatch.setattr(Tabu, "search", stop)
+    assert run(command, "--problem", problem, "--solver", "nearest,tabu") == code
+    assert capsys.readouterr().out.splitlines()[-1].split()[0] == "nearest"
+
+
+@pytest.mark.parametrize(("error", "code"), ENDS)
+def test_interrupted_instances_are_those_that_are_finished(
+    error, code, tmp_path, capsys, monkeypatch
+):
+    def stop(self, task):
+        if task.qubo.n > 3:
+            raise error
+        return search(self, task)
+
+    search = Floor.search
+    monkeypatch.setattr(Floor, "search", stop)
+    write_qubo(tmp_path / "a.qubo", QuboBatch.from_matrix(np.diag([1.0, -2.0, 3.0])))
+    write_qubo(tmp_path / "b.qubo", QuboBatch.from_matrix(np.eye(9)))
+    assert run("instances", tmp_path, "--solver", "floor") == code
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert [line[:4] for line in lines[1:]] == [
+        ["a", "3", "floor", "1/1"],
+        ["all", "3", "floor", "1/1"],
+    ]
 
 
 @pytest.fixture

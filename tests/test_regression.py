@@ -81,6 +81,7 @@ def test_missing_and_new_entries_are_wrong():
     "content",
     [
         "",
+        "[" * 100_000,
         "[]",
         "{}",
         '{"made_with": {}, "entries": []}',
@@ -104,6 +105,12 @@ def test_a_broken_baseline_is_one_line(tmp_path, capsys, content):
 def test_no_baseline_is_one_line(tmp_path, capsys):
     assert command.main(["--baseline", str(tmp_path / "none.json")]) == 2
     assert "none.json: No such file" in capsys.readouterr().err
+
+
+def test_a_place_for_a_baseline_is_checked_before_measuring(tmp_path, capsys):
+    place = tmp_path / "missing" / "new.json"
+    assert command.main(["--update", "--baseline", str(place)]) == 2
+    assert "new.json: its folder does not exist" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("value", ["0.9", "nan", "inf"])

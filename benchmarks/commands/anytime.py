@@ -94,7 +94,13 @@ def run(options: argparse.Namespace) -> int:
     for reason in missing:
         print(f"left out: {reason}")
     print(f"ratio to nearest in so many seconds, {_spread(seeds)}")
-    print(table(trials, seeds, solvers, seconds))
+    rows: list[list[str]] = []
+    try:
+        for solver in tqdm(solvers, desc="solvers", disable=None):
+            rows.append(row(trials, seeds, solver, seconds))
+    finally:
+        if rows:
+            print(columns([heading(seconds), *rows]))
     if target is None:
         return trials.exit_code
     if isinstance(target, tuple):
@@ -145,19 +151,19 @@ def _ratios(runs: Sequence[Trial]) -> list[float]:
     return [trial.ratio for trial in runs if trial.ratio is not None]
 
 
-def table(
-    trials: Trials, seeds: int, solvers: Sequence[Solver], seconds: Sequence[float]
-) -> str:
-    """A line for each solver, with a column for each budget."""
-    lines = [["solver", *(f"{s:g} s" for s in seconds), "building s"]]
-    for solver in tqdm(solvers, desc="solvers", disable=None):
-        runs_by_budget = [_runs(trials, seeds, solver, s) for s in seconds]
-        cells = [
-            _cell(runs, s) for runs, s in zip(runs_by_budget, seconds, strict=True)
-        ]
-        building = np.median([trial.building for trial in runs_by_budget[-1]])
-        lines.append([label(solver), *cells, f"{building:.3f}"])
-    return columns(lines)
+def heading(seconds: Sequence[float]) -> list[str]:
+    """The heading of the first table, with a column for each budget."""
+    return ["solver", *(f"{s:g} s" for s in seconds), "building s"]
+
+
+def row(
+    trials: Trials, seeds: int, solver: Solver, seconds: Sequence[float]
+) -> list[str]:
+    """A solver's line of the first table."""
+    runs_by_budget = [_runs(trials, seeds, solver, s) for s in seconds]
+    cells = [_cell(runs, s) for runs, s in zip(runs_by_budget, seconds, strict=True)]
+    building = np.median([trial.building for trial in runs_by_budget[-1]])
+    return [label(solver), *cells, f"{building:.3f}"]
 
 
 def _cell(runs: Sequence[Trial], seconds: float) -> str:

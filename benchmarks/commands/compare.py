@@ -92,11 +92,14 @@ def run(options: argparse.Namespace) -> int:
     trials = Trials(lambda: problem, log, threads=options.threads)
     for solver, _ in entries:
         trials.require_support(solver)
-    results = [
-        (measure(trials, solver, options.seed, seconds, options.threads), seconds)
-        for solver, seconds in tqdm(entries, desc="methods", disable=None)
-    ]
-    print(table(results))
+    results = []
+    try:
+        for solver, seconds in tqdm(entries, desc="methods", disable=None):
+            trial = measure(trials, solver, options.seed, seconds, options.threads)
+            results.append((trial, seconds))
+    finally:
+        if results:
+            print(table(results))
     return trials.exit_code
 
 

@@ -19,7 +19,7 @@ import hashlib
 import math
 import re
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import fields
 from functools import partial
 from pathlib import Path
@@ -62,8 +62,13 @@ def run(options: argparse.Namespace) -> int:
     instances = collect(options.files, options.best_known, options.largest)
     solvers = parse_solvers(options.solver)
     log = open_log("instances", options, "seconds", "seed")
-    runs = race(instances, solvers, options.seconds, options.seed, log)
-    print(table(runs))
+    runs: list[dict[str, Any]] = []
+    try:
+        for run in race(instances, solvers, options.seconds, options.seed, log):
+            runs.append(run)
+    finally:
+        if runs:
+            print(table(runs))
     return int(any(run["status"] in FAULTS for run in runs))
 
 
@@ -139,9 +144,8 @@ def race(
     seconds: float,
     seed: int,
     log: RunLog,
-) -> list[dict[str, Any]]:
+) -> Iterator[dict[str, Any]]:
     """A record of every run: each solver on each instance that it supports."""
-    records = []
     for name, qubo, known in tqdm(instances, desc="instances", disable=None):
         budget = Budget(seconds=seconds, target=known)
         reasons = [refusal(solver, qubo) for solver in solvers]
@@ -163,12 +167,11 @@ def race(
         for run in runs:
             # Without an answer there is no gap.
             gap = (run.get("energy", math.nan) - best) / max(abs(best), 1e-300)
-            records.append(
+            yield (
                 run
                 | {"instance": name, "class": _class(name), "n": qubo.n}
                 | {"best_known": best, "gap": gap, "reached": gap <= REACHED}
             )
-    return records
 
 
 def _digest(qubo: QuboBatch, target: float | None) -> str:

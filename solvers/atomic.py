@@ -21,6 +21,9 @@ def replacing(path: Path) -> Iterator[Path]:
     """
     partial = path.with_name(f".{os.getpid()}.{path.name}")
     try:
+        # A device or a pipe would be lost, and a file be in its place.
+        if path.exists() and not (path.is_file() or path.is_dir()):
+            raise InputError(f"cannot write {path}: it is not a regular file")
         yield partial
         partial.replace(path)
     except OSError as error:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+
 import numpy as np
 import pytest
 
@@ -42,6 +44,16 @@ def test_paths_that_cannot_be_written(tmp_path, name):
     qubo = QuboBatch.from_matrix(np.eye(2))
     with pytest.raises(InputError, match="cannot write"):
         write_qubo(tmp_path / name, qubo)
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path):
+    """A pipe here; for an administrator it might be a device of the system."""
+    path = tmp_path / "a.npz"
+    os.mkfifo(path)
+    with pytest.raises(InputError, match=r"a\.npz: it is not a regular file"):
+        write_qubo(path, QuboBatch.from_matrix(np.eye(2)))
+    assert path.is_fifo()
+    assert [p.name for p in tmp_path.iterdir()] == ["a.npz"]
 
 
 @pytest.mark.parametrize("read", [read_qubo, RoundingProblem.load])

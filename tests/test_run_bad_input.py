@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -87,6 +88,16 @@ def test_bad_input_is_one_line_and_code_2(
     assert len(errors) == 1
     assert errors[0] == err.splitlines()[-1]
     assert re.search(message, errors[0])
+
+
+def test_a_record_replaces_no_pipe(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "pipe"
+    os.mkfifo(path)
+    assert command("--problem", "no.npz", "--json", path) == 2
+    said = f"error: cannot write {path}: it is not a regular file\n"
+    assert capsys.readouterr().err == said
 
 
 @pytest.mark.parametrize(

@@ -80,6 +80,8 @@ def writable(flag: str, path: Path) -> Path:
             raise InputError(f"cannot write {path}: its folder does not exist")
         if path.is_dir():
             raise InputError(f"cannot write {path}: it is a folder")
+        if path.exists() and not path.is_file():
+            raise InputError(f"cannot write {path}: it is not a regular file")
         if not os.access(path.resolve().parent, os.W_OK):
             raise InputError(f"cannot write {path}: its folder cannot be written to")
     except OSError as error:

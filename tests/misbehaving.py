@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import warnings
 from dataclasses import dataclass, replace
@@ -49,6 +50,13 @@ class RaisesAnEssay(Honest):
 class Exits(Honest):
     def search(self, task):
         sys.exit(0)
+
+
+class Dies(Honest):
+    """Only for a process of its own."""
+
+    def search(self, task):
+        os._exit(3)
 
 
 class ExitsInCompileFor(Honest):

@@ -223,7 +223,17 @@ def test_proofs(problem, capsys):
     assert "no solver of --reference has an answer" in capsys.readouterr().err
 
 
-def test_warm_and_first_solve(capsys):
+def test_first_solve(capsys):
+    assert run("first-solve", "--solver", f"{FILE}:Exits,{FILE}:Dies") == 1
+    out, err = capsys.readouterr()
+    assert [line.split()[1:] for line in out.splitlines()[1:]] == [["-"] * 5] * 2
+    assert err.splitlines() == [
+        f"error: solver {FILE}:Exits: SystemExit: 0",
+        f"error: solver {FILE}:Dies: exit code 3",
+    ]
+
+
+def test_warm(capsys):
     assert run("warm", "--solver", f"{FILE}:Exits,nearest") == 1
     out, err = capsys.readouterr()
     assert "kernels of 1 solvers" in out

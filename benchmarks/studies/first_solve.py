@@ -24,7 +24,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from benchmarks.harness.failures import SolverFailure, report, require_support
+from benchmarks.harness.failures import (
+    SolverFailure,
+    contained,
+    report,
+    require_support,
+)
 from benchmarks.harness.problems import synthetic
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
@@ -87,8 +92,10 @@ def fresh(task: str, cache: Path) -> Seconds:
         check=False,
     )
     if done.returncode:
-        said = done.stderr.strip() or "the process failed"
-        raise SolverFailure(f"solver {json.loads(task)[0]}: {said.splitlines()[-1]}")
+        said = done.stderr.strip().splitlines()
+        # A solver that kills its process says nothing.
+        silent = f"solver {json.loads(task)[0]}: exit code {done.returncode}"
+        raise SolverFailure(said[-1] if said else silent)
     seconds: Seconds = json.loads(done.stdout.splitlines()[-1])
     return seconds
 
@@ -112,7 +119,11 @@ def child(task: str) -> None:
             prior=qubo.prior[:EXACT_ROWS, :n],
         )
     cpu, wall = time.process_time(), time.perf_counter()
-    solver.solve(qubo, budget=Budget(sweeps=SWEEPS, threads=threads))
+    try:
+        with contained(solver):
+            solver.solve(qubo, budget=Budget(sweeps=SWEEPS, threads=threads))
+    except SolverFailure as failure:
+        sys.exit(str(failure))
     seconds = {
         "import": importing,
         "cpu": time.process_time() - cpu,

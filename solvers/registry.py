@@ -131,6 +131,9 @@ def _class(what: str, load: Callable[[], Any]) -> type[Solver]:
             f"solver {what}: its name must be of letters, digits, '.', '-' and '_', "
             f"not {name!r}"
         )
+    for flag in ("rule", "out_of_set", "uses_data"):
+        if not isinstance(getattr(cls, flag), bool):
+            raise InputError(f"solver {what}: {flag} must be True or False")
     return cls
 
 
@@ -285,7 +288,7 @@ def parse_solver(text: str) -> Solver:
         )
     name, inside = match.group(1), match.group(2) or ""
     cls = solver_class(name)
-    types = get_type_hints(cls)
+    types = _loaded(name, lambda: get_type_hints(cls))
     known = [f.name for f in fields(cls)]
     options: dict[str, Any] = {}
     for part in filter(None, (p.strip() for p in inside.split(","))):
@@ -297,7 +300,12 @@ def parse_solver(text: str) -> Solver:
         if key in options:
             raise InputError(f"solver {name}: option {key} is given twice")
         options[key] = _convert(name, key, value, types[key])
-    return cls(**options)
+    try:
+        return cls(**options)
+    except InputError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise InputError(f"solver {name}: {reason(error)}") from error
 
 
 def parse_solvers(text: str) -> list[Solver]:

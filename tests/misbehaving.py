@@ -79,6 +79,26 @@ class NeverReturns(Honest):
         return self.search(task)
 
 
+class CannotBeMade(Honest):
+    def __post_init__(self):
+        raise OSError("no\nlicence")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HasOptionsOfNoKind(Honest):
+    option: Unknown = None  # type: ignore[name-defined]  # noqa: F821
+
+
+class DoesNotKnow(Honest):
+    @property
+    def out_of_set(self):
+        return 3
+
+
+class HasANameOfTwoLines(Honest):
+    name = "two\nlines"
+
+
 class GivesNone(Honest):
     def search(self, task):
         return None

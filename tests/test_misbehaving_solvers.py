@@ -341,13 +341,18 @@ def test_only_ctrl_c_passes(problem, monkeypatch):
     assert run("compare", "--problem", problem, "--solver", "nearest") == 130
 
 
-def test_a_name_that_is_no_name(tmp_path, problem, capsys):
-    file = tmp_path / "mine.py"
-    file.write_text(
-        "from solvers.sampling.nearest import Nearest\n"
-        "class Mine(Nearest):\n    name = 'two\\nlines'\n"
-    )
-    assert run("run", "--problem", problem, "--solver", f"{file}:Mine") == 2
-    err = capsys.readouterr().err
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("CannotBeMade", "OSError: no licence"),
+        ("HasOptionsOfNoKind", "NameError: name 'Unknown' is not defined"),
+        ("DoesNotKnow", "out_of_set must be True or False"),
+        ("HasANameOfTwoLines", "its name must be of letters, digits, '.', '-' and '_'"),
+    ],
+)
+def test_a_solver_that_is_none_is_refused_before_the_work(name, said, problem, capsys):
+    assert run("run", "--problem", problem, "--solver", f"nearest,{FILE}:{name}") == 2
+    out, err = capsys.readouterr()
+    assert out == ""
     assert err.count("\n") == 1
-    assert "its name must be of letters" in err
+    assert err.startswith(f"error: solver {FILE}:{name}: {said}")

@@ -14,6 +14,7 @@ from PIL import Image
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness.race import run_solver
 from benchmarks.harness.readers import split_layer
+from benchmarks.harness.subject import Subject
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, Solution, Solver, Task, parse_solver
 from solvers.qubo import States
@@ -247,6 +248,32 @@ def test_interrupted_runs_keep_what_is_finished(
     assert [r["solver"] for r in record["results"]] == ["nearest", "stochastic"]
     assert record["interrupted"]
     assert "stochastic" in capsys.readouterr().out
+
+
+def test_a_lack_of_memory_keeps_what_is_finished(
+    problem_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scored = []
+
+    def local_mse(self: Subject, states: States) -> float:
+        scored.append(1)
+        if len(scored) > 2:
+            raise MemoryError("8 GiB for the network")
+        return 1.0
+
+    monkeypatch.setattr(Subject, "local_mse", local_mse)
+    out = tmp_path / "record.json"
+    arguments = ["--problem", problem_file, "--solver", "stochastic,sa"]
+    assert command(*arguments, "--json", out) == 2
+    record = json.loads(out.read_text())
+    assert [r["solver"] for r in record["results"]] == ["nearest", "stochastic"]
+    assert record["interrupted"]
+    shown = capsys.readouterr()
+    assert "stochastic" in shown.out
+    assert shown.err == "error: out of memory: 8 GiB for the network\n"
 
 
 def test_seconds_limit_the_solving(

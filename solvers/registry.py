@@ -147,13 +147,16 @@ def _loaded(what: str, load: Callable[[], Any]) -> Any:
 
 
 def reason(error: BaseException) -> str:
-    """The kind and the message of an exception, in one line of `LONGEST` at most."""
+    """What an exception says, after its kind, in one line of `LONGEST` at most."""
     try:
         message = str(error)
     except Exception:
         # The exceptions of a solver in a file are what the file makes them.
         message = ""
     kind = type(error).__name__
+    if isinstance(error, InputError):
+        # Its message is for users as it stands.
+        kind, message = message, ""
     line = " ".join((f"{kind}: {message}" if message else kind).split())
     return line if len(line) <= LONGEST else f"{line[:LONGEST]} …"
 

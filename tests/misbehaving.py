@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from solvers import Solution, Solver
+from solvers import InputError, Solution, Solver
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +40,11 @@ class RaisesTheUnprintable(Honest):
                 raise TypeError("no text")
 
         raise Unprintable
+
+
+class RefusesTooLate(Honest):
+    def search(self, task):
+        raise InputError("not\nthis one")
 
 
 class RaisesAnEssay(Honest):

@@ -31,6 +31,7 @@ CASES = [
     ("Raises", "error", "ValueError: first line second line"),
     ("RaisesWithoutAWord", "error", "RuntimeError"),
     ("RaisesTheUnprintable", "error", "Unprintable"),
+    ("RefusesTooLate", "error", f"solver {FILE}:RefusesTooLate: not this one"),
     ("RaisesAnEssay", "error", "ValueError: word word"),
     ("Exits", "error", "SystemExit: 0"),
     ("ExitsInCompileFor", "error", "SystemExit: enough"),
@@ -331,6 +332,14 @@ def test_what_a_solver_sets_is_undone():
         np.seterr(all="raise")
         warnings.simplefilter("error")
     assert (np.geterr(), list(warnings.filters)) == before
+
+
+def test_a_warning_is_shown_once_in_many_runs(recwarn):
+    warnings.simplefilter("default")
+    for _ in range(3):
+        with contained(parse_solver("nearest")):
+            warnings.warn("the same place", stacklevel=1)
+    assert len(recwarn) == 1
 
 
 def test_only_ctrl_c_passes(problem, monkeypatch):

@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness.tables import printable
-from solvers import InputError, QuboBatch, Solver, label
+from solvers import QuboBatch, Solver, label
 from solvers.registry import reason
 
 # Statuses of runs without an answer, and with one that does not bear out its claim.
@@ -36,14 +36,19 @@ def contained(solver: Solver) -> Iterator[None]:
     SolverFailure
         Anything was raised, ``sys.exit`` included; only Ctrl-C passes.
     """
-    name = label(solver)
+    name, filters = label(solver), list(warnings.filters)
     try:
-        with warnings.catch_warnings(), np.errstate():
+        with np.errstate():
             yield
-    except InputError as error:
-        raise SolverFailure(str(error)) from error
     except (Exception, SystemExit) as error:
-        raise SolverFailure(f"solver {name}: {reason(error)}") from error
+        said = reason(error)
+        # Most messages for users begin so already.
+        named = said if said.startswith("solver ") else f"solver {name}: {said}"
+        raise SolverFailure(named) from error
+    finally:
+        # `catch_warnings` would show the same warning again in every run.
+        if list(warnings.filters) != filters:
+            warnings.filters = filters
 
 
 def refusal(solver: Solver, qubo: QuboBatch) -> str | None:

@@ -21,6 +21,7 @@ from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import QuboBatch, parse_solver, write_qubo
 from solvers.flips.tabu import Tabu
+from solvers.lattice.solver import Lattice
 from solvers.sampling.nearest import Floor
 
 FILE = Path(__file__).with_name("misbehaving.py")
@@ -324,6 +325,42 @@ def test_paper(network, capsys, monkeypatch):
         "best to worst by the paper's top-1: nearest, bad",
     ]
     assert err.count("error: ") == 2
+
+
+def test_ablation(problem, tmp_path, capsys, monkeypatch):
+    """Variants that fail are not in the figure, which the others have."""
+    pytest.importorskip("matplotlib")
+
+    def fail(self, task):
+        if not some or self.moves == "pairs":
+            raise MemoryError("too many moves")
+        return search(self, task)
+
+    search = Lattice.search
+    monkeypatch.setattr(Lattice, "search", fail)
+    common = ["ablation", "--problem", problem, "--sweeps", "2", "--seconds", "0.01"]
+    for some in (True, False):
+        path = tmp_path / f"{some}.svg"
+        assert run(*common, "--figure", path) == 1
+        assert path.exists() == some
+        rows = [line.split() for line in capsys.readouterr().out.splitlines()[2:]]
+        assert rows[1][:6] == ["moves:", "+", "pairs", "0", "0.000", "error"]
+        assert (rows[0][4] != "error") == some
+
+
+def test_an_interrupted_paper_shows_what_is_finished(network, capsys, monkeypatch):
+    def stop(self, task):
+        raise Terminated
+
+    monkeypatch.setattr(Floor, "search", stop)
+    methods = [paper.Method(name, name, "50.00") for name in ("nearest", "floor")]
+    monkeypatch.setattr(paper, "TABLES", {"one": methods, "other": methods[1:]})
+    common = ["--layer", f"{network}.1", "--calibration", 4, "--evaluation", 4]
+    assert run("paper", *common, "--seeds", 2) == 143
+    out = capsys.readouterr().out
+    assert "other" not in out
+    assert "floor" not in out
+    assert out.splitlines()[-1] == "best to worst by the paper's top-1: nearest"
 
 
 def test_what_a_solver_sets_is_undone():

@@ -94,14 +94,22 @@ def run(options: argparse.Namespace) -> int:
     if options.seeds > 1:
         print(f"median [lowest, highest] of {options.seeds} seeds")
     seeds = range(options.seed, options.seed + options.seeds)
-    with tqdm(VARIANTS, desc="variants", disable=None) as variants:
-        results = {
-            (part, name): [runs(trials, solver, column, seeds) for column in columns]
-            for part, name, solver in variants
-        }
-    print(table(results, columns))
-    if options.figure is not None:
-        figure(options.figure, results, options.problem.stem)
+    results = {}
+    try:
+        for part, name, solver in tqdm(VARIANTS, desc="variants", disable=None):
+            found = [runs(trials, solver, column, seeds) for column in columns]
+            results[part, name] = found
+    finally:
+        if results:
+            print(table(results, columns))
+    # Runs that failed have no curve.
+    drawn = {
+        key: found
+        for key, found in results.items()
+        if all(trial.falls for trials_of_column in found for trial in trials_of_column)
+    }
+    if options.figure is not None and drawn:
+        figure(options.figure, drawn, options.problem.stem)
     return trials.exit_code
 
 
@@ -184,7 +192,7 @@ def figure(path: Path, results: TrialsByVariant, title: str) -> None:
             lines = [
                 (name, line) for (group, name), line in above.items() if group == part
             ]
-            styles = figures.STYLES[-len(lines) :]
+            styles = figures.STYLES[len(figures.STYLES) - len(lines) :]
             for (name, line), (colour, dashes) in zip(lines, styles, strict=True):
                 panel.plot(
                     at,

@@ -128,17 +128,20 @@ def run(options: argparse.Namespace) -> int:
             "there is no ratio to nearest: rounding to nearest has no error"
         )
     results: dict[str, list[Trial]] = {text: [] for text in solvers}
-    with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
-        for seed in range(options.seeds):
-            trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
-            for text, solver in solvers.items():
-                score = partial(_score, chosen, nearest, trials, text)
-                results[text].append(trials.run(solver, seed, score=score))
-                bar.update()
-    full = chosen.accuracy.full_precision()["top1"]
-    print(f"full precision: top-1 {number(full, 1)}")
-    for title, methods in TABLES.items():
-        print(f"\n{title}\n{_table(methods, results)}\n{_orders(methods, results)}")
+    try:
+        with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
+            for seed in range(options.seeds):
+                trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
+                for text, solver in solvers.items():
+                    score = partial(_score, chosen, nearest, trials, text)
+                    results[text].append(trials.run(solver, seed, score=score))
+                    bar.update()
+    finally:
+        full = chosen.accuracy.full_precision()["top1"]
+        print(f"full precision: top-1 {number(full, 1)}")
+        for title, methods in TABLES.items():
+            if known := [method for method in methods if results[method.solver]]:
+                print(f"\n{title}\n{_table(known, results)}\n{_orders(known, results)}")
     every = [run for runs in results.values() for run in runs]
     return int(fault_of(every) is not None)
 

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.budget import Budget, Monitor
-from solvers.checks import binary
-from solvers.errors import InputError
+from solvers.checks import binary, is_whole, read_only, require_kind
+from solvers.errors import InputError, shown
 from solvers.layer_data import LayerData
 from solvers.polish import POLISHES, descend
 from solvers.qubo import Float, QuboBatch, States
@@ -33,7 +33,7 @@ class Task:
     qubo
         The batch.
     start : uint8 [R, n]
-        The states to start from; no answer may be worse than they are.
+        The states to start from, read-only; no answer may be worse than they are.
     warm
         Whether the caller gave `start`; otherwise it is the nearest rounding.
     seed
@@ -244,11 +244,16 @@ class Solver(ABC):
             `initial` or `data` has the wrong shape, `initial` has values other than 0
             and 1, or the solver does not support the batch.
         """
-        budget, monitor = budget or Budget(), monitor or Monitor()
+        budget = Budget() if budget is None else budget
+        monitor = Monitor() if monitor is None else monitor
+        require_kind("monitor", monitor, Monitor)
         begun = monitor.clock()
         task, to_beat = self._prepare(qubo, seed, budget, initial, monitor, data)
         prepared = monitor.clock()
-        states = self._require_states(self.search(task), qubo)
+        found = self.search(task)
+        what = f"solver {self.name}: the states that search gives"
+        require = qubo.require_steps if self.out_of_set else qubo.require_states
+        states: NDArray[Any] = require(what, found)
         solved = monitor.clock()
         states, energies = self._finish(task, states, to_beat)
         return Solution(
@@ -261,7 +266,7 @@ class Solver(ABC):
                 "finish": monitor.clock() - solved,
             },
             trace=(np.array(monitor.seconds), np.array(monitor.energies)),
-            info=task.info,
+            info=dict(task.info),
         )
 
     def _prepare(
@@ -283,21 +288,25 @@ class Solver(ABC):
             Energies above which the start replaces an answer: the start's energies, or
             infinity if the start does not count as an answer.
         """
+        require_kind("qubo", qubo, QuboBatch)
+        require_kind("budget", budget, Budget)
+        if data is not None:
+            require_kind("data", data, LayerData)
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
         self.require(
-            isinstance(seed, int | np.integer) and seed >= 0,
-            f"seed must be a whole number from 0, not {seed}",
+            is_whole(seed) and seed >= 0,
+            f"seed must be a whole number from 0, not {shown(seed)}",
         )
         self.require(
             budget.target is None or np.shape(budget.target) in ((), (qubo.rows,)),
             f"target must be one number or have shape {(qubo.rows,)}",
         )
-        start = (
-            qubo.nearest()
-            if initial is None
-            else qubo.require_states("initial", initial)
-        )
+        if initial is None:
+            start = qubo.nearest()
+        else:
+            start = qubo.require_states("initial", initial).copy()
+        start = read_only(start)
         to_beat = qubo.energies(start, budget.threads)
         self.require(
             data is None or data.floor.shape == (qubo.rows, qubo.n),
@@ -310,7 +319,7 @@ class Solver(ABC):
             qubo=qubo,
             start=start,
             warm=initial is not None,
-            seed=seed,
+            seed=int(seed),
             budget=budget,
             monitor=monitor,
             info={},
@@ -318,15 +327,6 @@ class Solver(ABC):
         )
         monitor.start(budget, to_beat)
         return task, to_beat
-
-    def _require_states(self, states: States, qubo: QuboBatch) -> States:
-        """The states that `search` gave, pinned; shapes but [R, n] are refused."""
-        self.require(
-            np.shape(states) == (qubo.rows, qubo.n),
-            f"search must give states of shape {(qubo.rows, qubo.n)}, not "
-            + (f"of shape {np.shape(states)}" if states is not None else "None"),
-        )
-        return states if self.out_of_set else qubo.pin(states)
 
     def _finish(
         self, task: Task, states: States, to_beat: Float

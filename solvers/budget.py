@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solvers.errors import InputError
+from solvers.checks import real, require_count
+from solvers.errors import InputError, shown
 from solvers.qubo import Float
 
 # Returns the seconds since a fixed moment.
@@ -40,17 +41,15 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not (
-            isinstance(self.seconds, int | float | np.number)
+            isinstance(self.seconds, int | float | np.integer | np.floating)
+            and not isinstance(self.seconds, bool)
             and 0 < self.seconds < math.inf
         ):
-            raise InputError(f"seconds must be positive, not {self.seconds!r}")
-        for name in ("sweeps", "threads"):
-            count = getattr(self, name)
-            if count is not None and not isinstance(count, int | np.integer):
-                raise InputError(f"{name} must be a whole number, not {count!r}")
-            if count is not None and count < 1:
-                raise InputError(f"{name} must be at least 1, not {count}")
-        if self.target is not None and np.isnan(self.target).any():
+            raise InputError(f"seconds must be positive, not {shown(self.seconds)}")
+        if self.sweeps is not None:
+            require_count("sweeps", self.sweeps)
+        require_count("threads", self.threads)
+        if self.target is not None and np.isnan(real("target", self.target)).any():
             raise InputError("target must be a number, not NaN")
 
     def cap(self, sweeps: int) -> int:

@@ -2,44 +2,116 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.errors import InputError
+from solvers.errors import InputError, shown
 
 # Largest |M - M^T| that is attributed to rounding, relative to max |M|.
 SYMMETRY_TOLERANCE = 1e-6
 # A negative eigenvalue above -NEGATIVE * trace is attributed to float32 rounding.
 NEGATIVE = 1e-7
+_Scalar = TypeVar("_Scalar", bound=np.generic)
+_Integer = TypeVar("_Integer", bound=np.integer[Any])
 # Rows compared with columns at a time, so that the check needs little memory.
 _STRIPE = 256
 
 
-def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
-    """`values` as a C-contiguous float64 array; NaN and inf are refused."""
+def is_whole(value: Any) -> TypeGuard[int]:
+    """Whether `value` is one whole number; Python counts True and False among them."""
+    return isinstance(value, int | np.integer) and not isinstance(value, bool)
+
+
+def require_count(name: str, value: Any) -> None:
+    """Refuse all but one whole number from 1."""
+    if not is_whole(value):
+        raise InputError(f"{name} must be a whole number, not {shown(value)}")
+    if value < 1:
+        raise InputError(f"{name} must be at least 1, not {shown(value)}")
+
+
+def require_kind(name: str, value: Any, kind: type) -> None:
+    """Refuse an argument that is no `kind`."""
+    if not isinstance(value, kind):
+        raise InputError(f"{name} must be a {kind.__name__}, not {shown(value)}")
+
+
+def real(name: str, values: ArrayLike) -> NDArray[Any]:
+    """`values` as an array of real numbers of any type, or of booleans.
+
+    Refused is all else that numpy would convert or compare without being asked: complex
+    numbers (their real parts), dates (their counts), records, texts and objects.
+    """
+    wanted = f"{name} must be real numbers in a regular array"
     try:
         array = np.asarray(values)
-        if array.dtype.kind == "c":
-            raise TypeError("complex")
-        array = np.array(array, np.float64, order="C", copy=None)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name} must be real numbers in a regular array") from error
+    # Arrays of other packages, such as tensors with a gradient, refuse in ways of
+    # their own.
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:
+        reason = " ".join(str(error).split())
+        raise InputError(f"{wanted} ({reason})") from error
+    if array.dtype.kind not in "biuf":
+        kind = "None" if values is None else f"of dtype {array.dtype}"
+        raise InputError(f"{wanted}, not {kind}")
+    return array
+
+
+def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:
+    """`values` as a C-contiguous float64 array; NaN and inf are refused."""
+    # Of wider types, what float64 cannot hold becomes inf.
+    with np.errstate(over="ignore"):
+        array = np.array(real(name, values), np.float64, order="C", copy=None)
     require_finite(name, array)
     return array
 
 
+def whole(
+    name: str,
+    values: ArrayLike,
+    dtype: type[_Integer],
+    low: int | None = None,
+    high: int | None = None,
+) -> NDArray[_Integer]:
+    """`values` as C-contiguous integers of a type that has at most 32 bits.
+
+    Fractions are refused, and all beyond `low` and `high`, by default the limits of the
+    type.
+    """
+    array = real(name, values)
+    if array.dtype.kind == "f":
+        # The limits are whole in float64, in float32 they are rounded.
+        array = array.astype(np.float64)
+    low = np.iinfo(dtype).min if low is None else low
+    high = np.iinfo(dtype).max if high is None else high
+    valid = (array >= low) & (array <= high)
+    if array.dtype.kind == "f":
+        valid &= array == np.floor(array)
+    if not valid.all():
+        entry = _first(name, array, ~valid)
+        raise InputError(f"{entry}; it must be a whole number from {low} to {high}")
+    return np.array(array, dtype, order="C", copy=None)
+
+
 def binary(name: str, values: ArrayLike) -> NDArray[np.uint8]:
     """`values` as a C-contiguous uint8 array; all but 0 and 1 are refused."""
-    array = np.asarray(values)
-    if array.dtype == np.uint8:
-        valid = array.max(initial=0) <= 1
-    else:
-        valid = bool(((array == 0) | (array == 1)).all())
-    if not valid:
-        raise InputError(f"{name} may hold only 0 and 1")
+    array = real(name, values)
+    if array.dtype != np.uint8 or array.max(initial=0) > 1:
+        valid = (array == 0) | (array == 1)
+        if not valid.all():
+            entry = _first(name, array, ~valid)
+            raise InputError(f"{name} may hold only 0 and 1; {entry}")
     return np.ascontiguousarray(array, np.uint8)
+
+
+def read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
+    """`array` if it refuses to be written to, else a view of it that does."""
+    if not array.flags.writeable:
+        return array
+    view = array.view()
+    view.flags.writeable = False
+    return view
 
 
 def require_finite(name: str, array: NDArray[Any]) -> None:
@@ -49,10 +121,9 @@ def require_finite(name: str, array: NDArray[Any]) -> None:
     with np.errstate(over="ignore", invalid="ignore"):
         if np.isfinite(array.sum(dtype=np.float64)):
             return
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        index = tuple(int(i) for i in bad[0])
-        raise InputError(f"{name}{list(index)} is {array[index]}; it must be finite")
+    bad = ~np.isfinite(array)
+    if bad.any():
+        raise InputError(f"{_first(name, array, bad)}; it must be finite")
 
 
 def require_symmetric(name: str, M: NDArray[Any]) -> None:
@@ -88,3 +159,9 @@ def require_semidefinite(name: str, M: NDArray[np.float64]) -> None:
             f"{name} has a negative eigenvalue, {least:.3g} (trace {trace:.3g}); a "
             "second moment has none"
         )
+
+
+def _first(name: str, array: NDArray[Any], bad: NDArray[np.bool_]) -> str:
+    """What the first entry in question is, with its index: ``lo[2, 0] is 0.5``."""
+    index = tuple(int(i) for i in np.argwhere(bad)[0])
+    return f"{name}{list(index) if index else ''} is {array[index]}"

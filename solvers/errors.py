@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import Any
 
 
 class InputError(ValueError):
@@ -35,3 +36,13 @@ class UnknownNameError(InputError):
             shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
             hint = f"known: {shown}" if known else "there are none"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+def shown(value: Any) -> str:
+    """Text of a value for a message: on one line, and not too long."""
+    try:
+        text = " ".join(repr(value).split())
+    # Python writes out no whole numbers of thousands of digits.
+    except ValueError:
+        text = f"a huge {type(value).__name__}"
+    return text if len(text) <= 60 else text[:59] + "…"

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.checks import read_only
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -24,7 +26,7 @@ class LayerData:
     Parameters
     ----------
     floor : float64 [R, n]
-        The weights at state 0; at a state x they are ``floor + scale * x``.
+        The weights at state 0, read-only; at a state x they are ``floor + scale * x``.
     images
         Number of calibration images.
     outputs
@@ -47,3 +49,6 @@ class LayerData:
     outputs: Callable[[Tensor, Tensor], Tensor]
     targets: Callable[[Tensor], Tensor]
     activation: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "floor", read_only(self.floor))

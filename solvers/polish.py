@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solvers.errors import InputError, UnknownNameError
+from solvers.checks import require_count
+from solvers.errors import UnknownNameError
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
 
@@ -51,9 +52,9 @@ def descend(
 
     if moves not in MOVES:
         raise UnknownNameError("moves", moves, MOVES)
-    for name, count in (("threads", threads), ("passes", passes)):
-        if count is not None and count < 1:
-            raise InputError(f"{name} must be at least 1, not {count}")
+    require_count("threads", threads)
+    if passes is not None:
+        require_count("passes", passes)
     states = qubo.require_states("states", states)
     walk = Walk.at(qubo, states, threads, np.float64)
     done = np.zeros(qubo.rows, bool)

@@ -10,7 +10,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.checks import binary, finite, require_finite, require_symmetric
+from solvers.checks import (
+    binary,
+    finite,
+    read_only,
+    real,
+    require_count,
+    require_finite,
+    require_symmetric,
+    whole,
+)
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
@@ -27,10 +36,13 @@ class QuboBatch:
     All rows share H, so a solver reads and factorises it once. A scale that is constant
     within a row only multiplies the quadratic part of that row.
 
+    The arrays are read-only: many solvers are given the same batch.
+
     Parameters
     ----------
     H : float32 or float64 [n, n]
-        Symmetric; stored C-contiguous.
+        Symmetric; stored C-contiguous. The one array that is not copied: whoever goes
+        on to change what was given here changes the batch.
     linear : float64 [R, n]
         The linear coefficients c.
     offset : float64 [R]
@@ -64,9 +76,9 @@ class QuboBatch:
     levels: NDArray[np.int32] | None = None
 
     def __post_init__(self) -> None:
-        H = np.ascontiguousarray(self.H)
-        if H.dtype not in (np.float32, np.float64):
-            H = H.astype(np.float64)
+        H = real("H", self.H)
+        kept = H.dtype in (np.float32, np.float64)
+        H = np.array(H, H.dtype if kept else np.float64, order="C", copy=None)
         if H.ndim != 2 or H.shape[0] != H.shape[1]:
             raise InputError(f"H must be a square matrix, not of shape {H.shape}")
         n = len(H)
@@ -93,25 +105,23 @@ class QuboBatch:
             )
         fixed = self.fixed
         if fixed is not None:
-            if np.shape(fixed) != (rows, n):
+            fixed = whole("fixed", fixed, np.int8, -1, 1)
+            if fixed.shape != (rows, n):
                 raise InputError(
-                    f"fixed must have shape {(rows, n)}, not {np.shape(fixed)}"
+                    f"fixed must have shape {(rows, n)}, not {fixed.shape}"
                 )
-            if not np.isin(fixed, (-1, 0, 1)).all():
-                raise InputError("fixed may hold only -1 (free), 0 and 1")
-            fixed = np.ascontiguousarray(fixed, np.int8)
             prior = np.where(fixed < 0, prior, fixed)
         levels = self.levels
         if levels is not None:
-            if np.shape(levels) != (2, rows, n):
+            levels = whole("levels", levels, np.int32)
+            if levels.shape != (2, rows, n):
                 raise InputError(
-                    f"levels must have shape {(2, rows, n)}, not {np.shape(levels)}"
+                    f"levels must have shape {(2, rows, n)}, not {levels.shape}"
                 )
-            levels = np.ascontiguousarray(levels, np.int32)
             if (levels[0] > 0).any() or (levels[1] < 1).any():
                 raise InputError("levels must include 0 and 1")
+        object.__setattr__(self, "H", read_only(H))
         for name, value in (
-            ("H", H),
             ("linear", linear),
             ("offset", offset),
             ("scale", scale),
@@ -119,7 +129,14 @@ class QuboBatch:
             ("fixed", fixed),
             ("levels", levels),
         ):
-            object.__setattr__(self, name, value)
+            own = None if value is None else read_only(value.copy())
+            object.__setattr__(self, name, own)
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        # numpy's arrays come writable out of a pickle and out of `deepcopy`.
+        for name, value in state.items():
+            kept = read_only(value) if isinstance(value, np.ndarray) else value
+            object.__setattr__(self, name, kept)
 
     @property
     def n(self) -> int:
@@ -154,16 +171,17 @@ class QuboBatch:
         >>> QuboBatch.from_matrix([[1.0, -4.0], [0.0, 2.0]]).energies([[1, 1]])
         array([-1.])
         """
-        Q = np.asarray(Q) if getattr(Q, "dtype", None) == np.float32 else finite("Q", Q)
+        Q = real("Q", Q)
+        Q = Q if Q.dtype == np.float32 else finite("Q", Q)
         if Q.ndim != 2 or Q.shape[0] != Q.shape[1]:
             raise InputError(f"Q must be a square matrix, not of shape {Q.shape}")
         n = len(Q)
         c = np.atleast_2d(np.zeros(n) if linear is None else finite("linear", linear))
-        rows = len(c)
+        rows, k = len(c), finite("offset", offset)
         return cls(
             H=(Q + Q.T) / 2,
             linear=c,
-            offset=np.full(rows, offset) if np.ndim(offset) == 0 else np.array(offset),
+            offset=k if k.ndim else np.full(rows, k),
             scale=np.ones((rows, 1)),
             prior=np.full((rows, n), 0.5),
         )
@@ -225,9 +243,10 @@ class QuboBatch:
         from solvers.kernels import energy
         from solvers.threads import over_rows
 
-        x = np.asarray(states)
+        require_count("threads", threads)
+        x = real("states", states)
         if self.levels is None or x.dtype.kind != "i":
-            x = binary("states", states)
+            x = binary("states", x)
         if x.ndim not in (2, 3) or x.shape[0] != self.rows or x.shape[-1] != self.n:
             raise InputError(
                 f"states must have shape {(self.rows, self.n)} or "
@@ -248,11 +267,18 @@ class QuboBatch:
         """The states nearest to the prior, [R, n]; 0.5 goes to 0."""
         return (self.prior > 0.5).astype(np.uint8)
 
-    def pin(self, states: States) -> States:
-        """`states` with pinned variables set to their values (a copy where needed)."""
+    def pin(self, states: ArrayLike) -> States:
+        """`states` with pinned variables set to their values (a copy where needed).
+
+        Raises
+        ------
+        InputError
+            States other than 0 and 1.
+        """
+        x = binary("states", states)
         if self.fixed is None:
-            return states
-        return np.where(self.fixed < 0, states, self.fixed).astype(np.uint8)
+            return x
+        return np.where(self.fixed < 0, x, self.fixed).astype(np.uint8)
 
     def require_states(self, name: str, states: ArrayLike) -> States:
         """`states` with every pin, refused unless they are 0 and 1 in shape [R, n].
@@ -260,14 +286,41 @@ class QuboBatch:
         Raises
         ------
         InputError
-            Naming what `name` is, and the shape that would be right.
+            Naming what `name` is, and what would be right.
         """
-        x = binary(name, states)
+        return self.pin(self._in_shape(name, binary(name, states)))
+
+    def require_steps(self, name: str, states: ArrayLike) -> NDArray[np.int16]:
+        """Grid steps of a solver out of the set, [R, n], refused beyond the levels.
+
+        A batch without `levels` has the steps 0 and 1.
+
+        Raises
+        ------
+        InputError
+            Naming what `name` is, and what would be right.
+        """
+        x = self._in_shape(name, whole(name, states, np.int16))
+        low, high = (0, 1) if self.levels is None else self.levels
+        if ((x < low) | (x > high)).any():
+            raise InputError(f"{name} must lie within the levels of the batch")
+        return x
+
+    def lacks_steps(self) -> str | None:
+        """Why the batch is nothing for solvers out of the set; None if it is."""
+        if self.levels is None:
+            return "the batch has no levels: its variables stand on no grid"
+        steps = np.iinfo(np.int16)
+        if self.levels.min() < steps.min or self.levels.max() > steps.max:
+            return "levels must fit in 16 bits"
+        return None
+
+    def _in_shape(self, name: str, x: NDArray[Any]) -> NDArray[Any]:
         if x.shape != (self.rows, self.n):
             raise InputError(
                 f"{name} must have shape {(self.rows, self.n)}, not {x.shape}"
             )
-        return self.pin(x)
+        return x
 
     def free(self, row: int | slice = slice(None)) -> NDArray[np.bool_]:
         """Mask of the free variables, of one row [n] or of all rows [R, n]."""
@@ -297,7 +350,7 @@ class QuboBatch:
             values = getattr(self, name)
             if values is not None:
                 values = values[:, rows] if name == "levels" else values[rows]
-                object.__setattr__(taken, name, np.ascontiguousarray(values))
+                object.__setattr__(taken, name, read_only(np.ascontiguousarray(values)))
         if not taken.rows:
             raise InputError("take needs at least one row")
         return taken

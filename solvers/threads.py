@@ -34,15 +34,42 @@ def over_rows(
         first_array = first_array[0]
     rows = len(first_array)
     bounds = np.linspace(0, rows, min(threads, rows) + 1).astype(int)
+    common = [_writable(part) for part in shared]
+    parts = [_writable(part) for part in per_row]
 
     def run(first: int, last: int) -> None:
-        kernel(*shared, *(_cut(part, first, last) for part in per_row))
+        kernel(*common, *(_cut(part, first, last) for part in parts))
 
     if len(bounds) == 2:
         run(0, rows)
         return
     with ThreadPoolExecutor(len(bounds) - 1) as pool:
         list(pool.map(run, bounds[:-1], bounds[1:]))
+
+
+class _Memory:
+    """The memory of an array, shown to numpy as if it could be written to."""
+
+    def __init__(self, array: NDArray[Any]) -> None:
+        # Lives as long as what numpy makes of this.
+        self.array = array
+        interface = array.__array_interface__
+        address, _ = interface["data"]
+        self.__array_interface__ = interface | {"data": (address, False)}
+
+
+def _writable(part: Any) -> Any:
+    """`part`; instead of read-only arrays, in it too, writable ones in the same place.
+
+    To numba, read-only arrays are another type, for which it would compile the kernel
+    once more. Kernels write to no argument that their caller has not made.
+    """
+    if isinstance(part, tuple):
+        make = getattr(type(part), "_make", tuple)
+        return make(map(_writable, part))
+    if isinstance(part, np.ndarray) and not part.flags.writeable:
+        return np.asarray(_Memory(part))
+    return part
 
 
 def _cut(part: PerRow, first: int, last: int) -> PerRow:

@@ -318,7 +318,7 @@ class TestValidation:
             (
                 "fixed",
                 with_value("fixed", (0, 0), 2),
-                r"fixed may hold only -1 \(free\)",
+                r"fixed\[0, 0\] is 2; it must be a whole number from -1 to 1",
             ),
         ],
     )
@@ -353,5 +353,5 @@ class TestValidation:
     def test_fixed_is_not_cast_blindly(self, value):
         fixed = np.full((2, 3), -1.0 if value == 0.5 else -1)
         fixed[0, 0] = value
-        with pytest.raises(InputError, match="fixed may hold only"):
+        with pytest.raises(InputError, match=rf"fixed\[0, 0\] is {value}; .* -1 to 1"):
             QuboBatch(**{**GOOD, "fixed": fixed})

@@ -29,7 +29,7 @@ def on_a_grid(qubo, low=-3, high=4):
 def test_conforms():
     skipped = check_solver(Ste(steps=60))
     assert {line.split(": ")[1].split(":")[0] for line in skipped} == {
-        "the batch has no grid"
+        "the batch has no levels"
     }
     assert not any(line.startswith("with levels") for line in skipped)
 
@@ -134,7 +134,7 @@ def test_ends_in_time(monkeypatch):
 
 
 def test_needs_a_grid():
-    with pytest.raises(InputError, match="solver ste: the batch has no grid"):
+    with pytest.raises(InputError, match="solver ste: the batch has no levels"):
         Ste().solve(example_batch(1, 2))
 
 

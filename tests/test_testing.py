@@ -56,8 +56,9 @@ class Honest(Solver):
 
 @dataclass(frozen=True, kw_only=True)
 class WrongDtype(Honest):
-    def search(self, task: Task) -> States:
-        return task.start.astype(np.int64)
+    def solve(self, qubo, **options):
+        found = super().solve(qubo, **options)
+        return replace(found, states=found.states.astype(np.int64))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +102,7 @@ class GlobalRandom(Honest):
 @dataclass(frozen=True, kw_only=True)
 class Scribbler(Honest):
     def search(self, task: Task) -> States:
+        task.qubo.linear.flags.writeable = True
         task.qubo.linear[0] += 1
         return task.start
 

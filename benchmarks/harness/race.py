@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
 
@@ -42,7 +43,7 @@ def run_solver(
     """
     qubos = problem.to_qubos()
     with contained(solver):
-        solver.compile_for(qubos[0])
+        compile_for(solver, qubos[0])
         solutions = solve(solver, qubos, seed, budget, data)
         states, record = judge(solver, problem, qubos, seed, solutions)
         return states, plain(record)
@@ -59,6 +60,11 @@ def about(solver: Solver, seed: int) -> dict[str, Any]:
     }
 
 
+def compile_for(solver: Solver, qubo: QuboBatch) -> None:
+    """Compile all that the solver may call for such a batch, on a copy of it."""
+    solver.compile_for(deepcopy(qubo))
+
+
 def solve(
     solver: Solver,
     qubos: Sequence[QuboBatch],
@@ -69,7 +75,9 @@ def solve(
     """A solution for each of a problem's batches; what is not compiled yet counts.
 
     Several batches are solved one after the other and share the seconds. `data` is the
-    layer's data for each batch.
+    layer's data for each batch. The solver is given copies: whatever it does to them,
+    in spite of their being read-only, shows in no other solver's result, and not in
+    what the judge computes.
     """
     solutions: list[Solution] = []
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
@@ -77,7 +85,7 @@ def solve(
             used = sum(solution.seconds for solution in solutions)
             solutions.append(
                 solver.solve(
-                    qubo,
+                    deepcopy(qubo),
                     seed=seed + (i << 32),
                     budget=_share(budget, used, len(qubos) - i),
                     monitor=Monitor(lambda seconds, best: _show(bar, best)),

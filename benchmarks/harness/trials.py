@@ -19,7 +19,7 @@ from benchmarks.harness.failures import (
     require_support,
 )
 from benchmarks.harness.log import RunLog, solver_key
-from benchmarks.harness.race import States, judge, solve
+from benchmarks.harness.race import States, compile_for, judge, solve
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
@@ -183,7 +183,7 @@ class Trials:
         require_support(solver, qubos[0])
         with contained(solver):
             if label(solver) not in self._compiled:
-                solver.compile_for(qubos[0])
+                compile_for(solver, qubos[0])
                 self._compiled.add(label(solver))
             solutions = solve(solver, qubos, seed, budget, data)
             states, record = judge(solver, self.problem, qubos, seed, solutions)

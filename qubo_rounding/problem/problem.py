@@ -15,8 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 from qubo_rounding.problem import file
 from qubo_rounding.problem.grid import Encoding, Grid
 from qubo_rounding.problem.moments import Moments
-from solvers.checks import finite, require_semidefinite
-from solvers.errors import InputError
+from solvers.checks import finite, read_only, real, require_semidefinite, whole
+from solvers.errors import InputError, shown
 from solvers.qubo import QuboBatch
 
 Array = NDArray[np.float64]
@@ -38,6 +38,9 @@ class RoundingProblem:
 
     which for M = E[x x^T] and nothing else is the mean squared error that rounding adds
     to the row's output (AdaRound, Nagel et al. 2020, eq. 19-20).
+
+    The arrays are read-only. All but the moment, which is large, are copied: whoever
+    goes on to change the moment that was given here changes the problem.
 
     Parameters
     ----------
@@ -97,7 +100,7 @@ class RoundingProblem:
             raise InputError(f"scale must be positive; its minimum is {scale.min()}")
         if max(np.abs(weight).max(), scale.max(), 1 / scale.min()) > LARGEST:
             raise InputError("weight and scale must lie within 1e±100 in size")
-        lo, hi = (np.asarray(a, np.int32) for a in (self.lo, self.hi))
+        lo, hi = whole("lo", self.lo, np.int32), whole("hi", self.hi, np.int32)
         for name, bound in (("lo", lo), ("hi", hi)):
             try:
                 np.broadcast_to(bound, weight.shape)
@@ -137,7 +140,8 @@ class RoundingProblem:
         if self.saturated not in ("fixed", "free"):
             raise InputError(f"saturated must be fixed or free, not {self.saturated!r}")
         for name, value in clean.items():
-            object.__setattr__(self, name, value)
+            own = value if name == "moment" else value.copy()
+            object.__setattr__(self, name, read_only(own))
 
     @classmethod
     def on_grid(
@@ -256,7 +260,7 @@ class RoundingProblem:
     def base(self) -> NDArray[np.int32]:
         """Lower grid index [R, n], at most hi - 1: base + 1 is on the grid too."""
         below = np.floor(self.weight / self.scale)
-        return np.clip(below, self.lo, self.hi - 1).astype(np.int32)
+        return read_only(np.clip(below, self.lo, self.hi - 1).astype(np.int32))
 
     @cached_property
     def fixed(self) -> NDArray[np.int8] | None:
@@ -267,7 +271,7 @@ class RoundingProblem:
         fixed = np.full(self.weight.shape, -1, np.int8)
         fixed[position < self.lo] = 0
         fixed[position >= self.hi] = 1
-        return fixed if (fixed >= 0).any() else None
+        return read_only(fixed) if (fixed >= 0).any() else None
 
     @property
     def blocks(self) -> Array:
@@ -284,7 +288,7 @@ class RoundingProblem:
             if whole_layer
             else self.scale
         )
-        scales = scale.reshape(count, -1, 1 if scale.shape[1] == 1 else m)
+        scales = scale.reshape(count, -1, m if whole_layer else scale.shape[1])
         # The error of rounding everything down is -y.
         y = (self.weight - self.scale * self.base).reshape(count, -1, m)
         prior = np.clip(y / scales, 0.0, 1.0)
@@ -293,7 +297,9 @@ class RoundingProblem:
         # A layer taken as one row adds up the constants of its rows.
         offsets = k.reshape(*y.shape[:2], -1).sum(axis=2)
         fixed = None if self.fixed is None else self.fixed.reshape(y.shape)
-        levels = np.stack([self.lo - self.base, self.hi - self.base])
+        # Of a grid of all 32 bits the differences take one more.
+        base = self.base.astype(np.int64)
+        levels = np.stack([self.lo - base, self.hi - base])
         qubos = []
         for b, M in enumerate(blocks):
             pull = y[b] @ M
@@ -313,17 +319,47 @@ class RoundingProblem:
         return qubos
 
     def join(self, states: Sequence[States]) -> States:
-        """States [R, n] from the states of each batch of `to_qubos`, in order."""
-        return np.concatenate([s.ravel() for s in states]).reshape(self.weight.shape)
+        """States [R, n] from the states of each batch of `to_qubos`, in order.
+
+        Raises
+        ------
+        InputError
+            Another number of batches, or states that `decode` refuses.
+        """
+        blocks = self.blocks
+        shape = self.weight.reshape(len(blocks), -1, blocks.shape[-1]).shape
+        parts = [real(f"states of batch {b}", x) for b, x in enumerate(states)]
+        found = [part.shape for part in parts]
+        if found != [shape[1:]] * shape[0]:
+            raise InputError(
+                f"states must be {shape[0]} of shape {shape[1:]}, one for each batch, "
+                f"not of the shapes {shown(found)}"
+            )
+        joined: States = np.concatenate(parts).reshape(self.weight.shape)
+        self._steps(joined)
+        return joined
 
     def decode(self, states: ArrayLike) -> Array:
-        """Rounded weights [R, n] of states [R, n]."""
-        x = np.asarray(states)
+        """Rounded weights [R, n] of states [R, n].
+
+        Raises
+        ------
+        InputError
+            States of another shape, or that are no whole steps on the grid.
+        """
+        return np.asarray(self.scale * self._steps(states), np.float64)
+
+    def _steps(self, states: ArrayLike) -> NDArray[np.int64]:
+        """Grid indices [R, n] of states [R, n]; those beyond the grid are refused."""
+        x = whole("states", states, np.int32)
         if x.shape != self.weight.shape:
             raise InputError(
                 f"states must have shape {self.weight.shape}, not {x.shape}"
             )
-        return np.asarray(self.scale * (self.base + x), np.float64)
+        steps: NDArray[np.int64] = x.astype(np.int64) + self.base
+        if ((steps < self.lo) | (steps > self.hi)).any():
+            raise InputError("states must lie on the grid, from lo - base to hi - base")
+        return steps
 
     def nearest(self) -> States:
         """States [R, n] of rounding to nearest, ties down."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import numpy as np
 from numpy.typing import NDArray
 
 from solvers.base import Task
@@ -38,11 +37,7 @@ class Gptq(OnePass):
 
     def supports(self, qubo: QuboBatch) -> str | None:
         """Only rounding problems, since others have no levels."""
-        if qubo.levels is None:
-            return "the batch has no levels: it is not a rounding problem"
-        if np.abs(qubo.levels).max(initial=0) > np.iinfo(np.int16).max:
-            return "levels must fit in 16 bits"
-        return None
+        return qubo.lacks_steps()
 
     def targets(self, task: Task, factor: Factor) -> Targets:
         """The batch's rows in the coordinates of `factor`, over the whole grid."""

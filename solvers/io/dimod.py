@@ -11,6 +11,7 @@ import numpy as np
 
 from solvers.base import Solver
 from solvers.budget import Budget
+from solvers.checks import is_whole
 from solvers.errors import InputError
 from solvers.io.model import as_model
 from solvers.io.solve import DEFAULT_SOLVER, as_solver
@@ -206,6 +207,6 @@ def _restore(solver: Solver, defaults: Budget) -> Sampler:
 def _seed(seed: int | None) -> int:
     if seed is None:
         return secrets.randbelow(SEEDS)
-    if not isinstance(seed, int | np.integer) or not 0 <= seed < SEEDS:
+    if not is_whole(seed) or not 0 <= seed < SEEDS:
         raise InputError(f"seed must be a whole number from 0 to {SEEDS - 1}")
     return int(seed)

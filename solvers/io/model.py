@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from solvers.errors import InputError
+from solvers.checks import finite, real
+from solvers.errors import InputError, shown
 from solvers.memory import require_dense
 from solvers.qubo import QuboBatch
 
@@ -42,7 +43,7 @@ class Model:
         Raises
         ------
         InputError
-            Labels missing or unknown, a ragged list, values that are no spins. The
+            Labels missing or unknown, values that are no numbers or no spins. The
             solver checks binary values and the shape.
         """
         if isinstance(values, Mapping):
@@ -58,10 +59,7 @@ class Model:
                     f"initial has a value for {extra}, which is no variable"
                 )
             values = [values[label] for label in labels]
-        try:
-            x = np.asarray(values)
-        except ValueError as error:
-            raise InputError("initial must be numbers in a regular array") from error
+        x = real("initial", values)
         if self.vartype == "SPIN":
             if not ((x == -1) | (x == 1)).all():
                 raise InputError("initial may hold only -1 and +1 for a SPIN model")
@@ -85,7 +83,7 @@ def as_model(
     dimod, sparse = (sys.modules.get(name) for name in ("dimod", "scipy.sparse"))
     is_bqm = dimod is not None and isinstance(Q, dimod.BinaryQuadraticModel)
     if isinstance(Q, QuboBatch) or is_bqm:
-        if linear is not None or np.any(np.asarray(offset) != 0):
+        if linear is not None or finite("offset", offset).any():
             kind = type(Q).__name__
             raise InputError(f"a {kind} has linear terms and an offset of its own")
         if isinstance(Q, QuboBatch):
@@ -102,6 +100,10 @@ def as_model(
         if Q.ndim == 2:
             require_dense(max(Q.shape))
         Q = Q.toarray()
+    elif hasattr(Q, "to_qubos"):
+        raise InputError(
+            f"a {type(Q).__name__} is solved batch by batch: take them from to_qubos()"
+        )
     elif not (isinstance(Q, Sequence) or hasattr(Q, "__array__")):
         raise InputError(
             f"cannot read a problem from {type(Q).__name__}; give a matrix, a dict "
@@ -146,9 +148,3 @@ def _number(name: str, key: Any, value: Any) -> float:
     raise InputError(
         f"{name}[{shown(key)}] is {shown(value)}; it must be a finite real number"
     )
-
-
-def shown(value: Any) -> str:
-    """Text of a value for a message: on one line, and not too long."""
-    text = " ".join(repr(value).split())
-    return text if len(text) <= 60 else text[:59] + "…"

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike
 
 from solvers.base import Solution, Solver
 from solvers.budget import Budget
-from solvers.errors import InputError
-from solvers.io.model import as_model, shown
+from solvers.errors import InputError, shown
+from solvers.io.model import as_model
 from solvers.qubo import Float
 from solvers.registry import parse_solver
 

@@ -117,7 +117,7 @@ class LayerLoss:
     def _tensor(self, values: Float) -> Tensor:
         import torch
 
-        return torch.from_numpy(values).to(self.device, self.dtype)
+        return torch.tensor(values, device=self.device, dtype=self.dtype)
 
 
 def quadratic_loss(
@@ -190,7 +190,7 @@ def descend(
     qubo, point, mask = task.qubo, origin(task), task.qubo.free()
 
     def tensor(values: Float) -> Tensor:
-        return torch.from_numpy(values).to(device, torch.float32)
+        return torch.tensor(values, device=device, dtype=torch.float32)
 
     V, p = tensor(relaxation.start(point)), tensor(point)
     weight = tensor(relaxation.weight)[:, None]

@@ -103,7 +103,7 @@ class RoundedDescent:
         point = origin(task)
 
         def tensor(values: Float) -> torch.Tensor:
-            return torch.from_numpy(values).to(loss.device, torch.float32)
+            return torch.tensor(values, device=loss.device, dtype=torch.float32)
 
         z, lowest, highest = tensor(point), tensor(self.lowest), tensor(self.highest)
         m, v = torch.zeros_like(z), torch.zeros_like(z)

@@ -65,9 +65,7 @@ class Ste(Solver):
 
     def supports(self, qubo: QuboBatch) -> str | None:
         """Only batches whose variables stand on a grid."""
-        if qubo.levels is None:
-            return "the batch has no grid: variables of 0 and 1 have no other levels"
-        return None
+        return qubo.lacks_steps()
 
     def search(self, task: Task) -> States:
         """Descend from the prior within the grid."""

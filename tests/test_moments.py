@@ -129,6 +129,19 @@ def test_the_second_moment_is_exactly_symmetric() -> None:
     np.testing.assert_array_equal(second, second.transpose(0, 2, 1))
 
 
+def test_what_a_product_leaves_of_asymmetry_is_evened_out() -> None:
+    """numpy's own products of a matrix with its transpose leave none."""
+    moments = Moments(3, cross=True)
+    moments.update(data(1, 3, 9), data(1, 3, 9, seed=1))
+    for sums in (moments._second, moments._reference):
+        assert sums is not None
+        sums[0, 0, 2] *= 1 + 1e-12
+    reference = moments.reference
+    assert reference is not None
+    for matrix in (moments.second_moment[0], reference[0]):
+        assert matrix[0, 2] == matrix[2, 0]
+
+
 def test_memory_does_not_grow_with_the_positions() -> None:
     moments = Moments(8)
     batch = data(1, 8, 20_000)

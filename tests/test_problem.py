@@ -113,6 +113,27 @@ def test_energy_with_other_shapes_of_the_moment(shape: str) -> None:
     )
 
 
+@pytest.mark.parametrize("shape", [(1, 1), (3, 1), (3, 2)])
+@pytest.mark.parametrize("per_weight", [False, True])
+def test_a_whole_layer_of_any_shape(shape: tuple[int, int], per_weight: bool) -> None:
+    rng = np.random.default_rng(3)
+    rows, n = shape
+    problem = RoundingProblem(
+        weight=rng.standard_normal(shape),
+        scale=rng.uniform(0.1, 0.4, shape if per_weight else (rows, 1)),
+        lo=-4,
+        hi=3,
+        moment=random_moment(rng, rows * n)[0],
+        constant=np.arange(rows),
+    )
+    (qubo,) = problem.to_qubos()
+    assert qubo.linear.shape == (1, rows * n)
+    states = [rng.integers(0, 2, qubo.linear.shape, np.uint8)]
+    np.testing.assert_allclose(
+        problem.local_mse(problem.join(states)), qubo.energies(states[0]), rtol=1e-9
+    )
+
+
 @settings(max_examples=40, deadline=None)
 @given(
     seed=st.integers(0, 2**32 - 1),
@@ -156,6 +177,16 @@ def test_nearest_is_rounding_to_nearest(grid: Grid) -> None:
     np.testing.assert_allclose(problem.decode(problem.nearest()), expected)
     (qubo,) = problem.to_qubos()
     np.testing.assert_array_equal(qubo.nearest(), problem.nearest())
+
+
+def test_nearest_breaks_ties_downwards() -> None:
+    """Also from odd grid points, from which rounding to even would go up."""
+    halves = np.arange(-3, 3) + 0.5
+    problem = RoundingProblem(0.25 * halves[None], 0.25, -4, 3, np.eye(6))
+    np.testing.assert_array_equal(problem.base, np.floor(halves)[None])
+    np.testing.assert_array_equal(problem.nearest(), np.zeros((1, 6)))
+    (qubo,) = problem.to_qubos()
+    np.testing.assert_array_equal(qubo.nearest(), np.zeros((1, 6)))
 
 
 def test_saturated_weights_are_fixed_where_floor_and_ceiling_coincide() -> None:

@@ -139,6 +139,8 @@ class RoundingProblem:
                     )
         if self.saturated not in ("fixed", "free"):
             raise InputError(f"saturated must be fixed or free, not {self.saturated!r}")
+        if not isinstance(self.meta, Mapping):
+            raise InputError(f"meta must be a mapping, not {shown(self.meta)}")
         for name, value in clean.items():
             own = value if name == "moment" else value.copy()
             object.__setattr__(self, name, read_only(own))

@@ -223,6 +223,19 @@ class _Lines:
                 self.fail(f"{_shown([word])} is not a whole number from 0", number)
         return [int(word) for word in words]
 
+    def weight(self, word: str, number: int) -> float:
+        """A word of a line as a finite number."""
+        try:
+            # float() also takes underscores, and the digits of other scripts.
+            weight = float(word) if word.isascii() and "_" not in word else None
+        except ValueError:
+            weight = None
+        if weight is None:
+            self.fail(f"weight {_shown([word])} is not a number", number)
+        if not math.isfinite(weight):
+            self.fail(f"weight is {word}; it must be finite", number)
+        return weight
+
     def skip(self, count: int) -> None:
         """Pass over `count` lines unread."""
         if self._at + count > len(self._lines):
@@ -252,13 +265,7 @@ class _Lines:
             pair = (min(i, j) - first, max(i, j) - first)
             if seen.setdefault(pair, number) != number:
                 self.fail(f"{i} {j} is given in line {seen[pair]} already", number)
-            try:
-                weight = float(words[2])
-            except ValueError:
-                self.fail(f"weight {_shown(words[2:])} is not a number", number)
-            if not math.isfinite(weight):
-                self.fail(f"weight is {words[2]}; it must be finite", number)
-            entries.append((*pair, weight))
+            entries.append((*pair, self.weight(words[2], number)))
         return entries
 
     def vartype(self) -> str:

@@ -91,7 +91,8 @@ class Solution:
     timing
         Seconds: ``prepare`` (checks, start), ``solve``, ``finish`` (polish, energies).
     trace
-        Seconds [T] of solving and the best energies [T, R] up to each of these times.
+        Seconds [T] of solving and the best energies [T, R] up to each of these times;
+        of a long run the first, the last and some of the improvements between them.
     info
         What else the solver says about its run.
     variables

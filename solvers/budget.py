@@ -13,6 +13,9 @@ from solvers.checks import real, require_count
 from solvers.errors import InputError, shown
 from solvers.qubo import Float
 
+# Numbers that a trace may hold, and entries, each of which takes memory of its own:
+# together some 10 MB, and twice that while a solution is made of them.
+TRACE_NUMBERS, TRACE_ENTRIES, LEAST_ENTRIES = 2**20, 2**14, 64
 # Returns the seconds since a fixed moment.
 Clock = Callable[[], float]
 
@@ -61,11 +64,13 @@ class Monitor:
     """Records the best energies so far against time, and says whether to go on.
 
     Time counts from the start of the search and stands still while a report is handled.
+    A trace that has grown long is thinned to half: see `thinned`.
 
     Parameters
     ----------
     on_report
-        Called at every report with the seconds and the best energies [R] so far.
+        Called at every report with the seconds and the best energies [R] so far, which
+        it may keep and change.
     clock
         The only clock that solvers measure and decide by.
     """
@@ -82,6 +87,7 @@ class Monitor:
         self._started = 0.0
         self._paused = 0.0
         self.best: Float = np.empty(0)
+        self._most = TRACE_ENTRIES
         self.seconds: list[float] = []
         self.energies: list[Float] = []
         self.status = "done"
@@ -91,6 +97,8 @@ class Monitor:
         self._budget = budget
         self.best = energies.copy()
         self.seconds, self.energies = [0.0], [self.best.copy()]
+        most = min(TRACE_NUMBERS // max(len(self.best), 1), TRACE_ENTRIES)
+        self._most = max(most, LEAST_ENTRIES)
         self.status = "done"
         self._paused = 0.0
         self._started = self.clock()
@@ -112,7 +120,11 @@ class Monitor:
         self.seconds.append(now)
         self.energies.append(self.best.copy())
         if self._on_report is not None:
-            self._on_report(now, self.energies[-1])
+            self._on_report(now, self.best.copy())
+        if len(self.seconds) > self._most:
+            kept = thinned(np.array(self.energies))
+            self.seconds = [self.seconds[i] for i in kept]
+            self.energies = [self.energies[i] for i in kept]
         self._paused += self.elapsed() - now
 
     def report(self, energies: Float) -> bool:
@@ -124,3 +136,29 @@ class Monitor:
         elif budget.seconds is not None and self.seconds[-1] >= budget.seconds:
             self.status = "time"
         return self.status == "done"
+
+
+def thinned(energies: Float) -> list[int]:
+    """The entries of a trace to keep, at most half: first, last, and improvements.
+
+    Of the improvements, those go that close the least share of the gap between the
+    energy, summed over the rows, and the last one.
+
+    Parameters
+    ----------
+    energies : [T, R]
+        Not rising.
+    """
+    improves = np.asarray((energies[1:] < energies[:-1]).any(axis=1))
+    inner = 1 + np.flatnonzero(improves[:-1])
+    kept = np.concatenate([[0], inner, [len(energies) - 1]])
+    while len(kept) > max(len(energies) // 2, 2):
+        sums = energies[kept].sum(axis=1)
+        # No gap is left at the end, and there is none to say before the first answer.
+        with np.errstate(divide="ignore", invalid="ignore"):
+            gap = np.log(sums - sums[-1])
+            share = np.nan_to_num(gap[:-2] - gap[1:-1])
+        # Without one entry, its successor closes more: every second one is looked at.
+        order = np.argsort(share[::2], kind="stable")
+        kept = np.delete(kept, 1 + 2 * order[: (len(order) + 1) // 2])
+    return [int(i) for i in kept]

@@ -74,10 +74,10 @@ def whole(
     low: int | None = None,
     high: int | None = None,
 ) -> NDArray[_Integer]:
-    """`values` as C-contiguous integers of a type that has at most 32 bits.
+    """`values` as C-contiguous integers of a type.
 
-    Fractions are refused, and all beyond `low` and `high`, by default the limits of the
-    type.
+    Fractions are refused, and all beyond `low` and `high`: by default the limits of the
+    type, which then has at most 32 bits, so that float64 holds them.
     """
     array = real(name, values)
     if array.dtype.kind == "f":

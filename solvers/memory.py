@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from solvers.errors import InputError
 
 # A matrix that is read becomes dense; symmetrising it takes three float64 matrices at a
@@ -47,3 +50,13 @@ def require_dense(n: int, where: str = "") -> None:
         BYTES_PER_ENTRY * n**2,
         "take fewer variables",
     )
+
+
+@contextmanager
+def allocating(what: str) -> Iterator[None]:
+    """Let a lack of memory say what the memory was for."""
+    try:
+        yield
+    except MemoryError as error:
+        reason = " ".join(str(error).split())
+        raise MemoryError(f"{what}: {reason}" if reason else what) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -19,10 +20,13 @@ import safetensors.numpy
 from numpy.typing import NDArray
 
 from solvers.atomic import replacing
-from solvers.errors import InputError
-from solvers.io.files import UNREADABLE
+from solvers.checks import is_whole, whole
+from solvers.errors import InputError, shown
+from solvers.io.files import read_arrays
 
 SUFFIXES = (".npz", ".safetensors")
+# Whole numbers up to this size are exact in float64.
+LARGEST_COUNT = 2**53
 
 
 def digest(arrays: Mapping[str, NDArray[Any]], saturated: str) -> str:
@@ -47,7 +51,7 @@ def load(path: Path) -> tuple[dict[str, Any], str | None]:
     InputError
         The file does not exist, or fields are missing or of another kind.
     """
-    arrays, text = read(path)
+    arrays, text = _read(path)
     for name in ("weight", "second_moment", "scale"):
         if name not in arrays:
             raise InputError(
@@ -55,19 +59,15 @@ def load(path: Path) -> tuple[dict[str, Any], str | None]:
                 "weight, second_moment, scale and lo, hi or bits"
             )
     meta = _meta(path, text.get("meta", "{}"))
-    for name in ("bits", "count", "lo", "hi"):
-        values = arrays.get(name)
-        if values is not None and not (
-            values.dtype.kind in "fiu" and (values == np.round(values)).all()
-        ):
-            raise InputError(f"{path}: {name} must hold whole numbers")
-    for name in ("bits", "count"):
+    for name, most in (("bits", 8), ("count", LARGEST_COUNT)):
         if name in arrays:
-            if arrays[name].size != 1:
+            number = whole(f"{path}: {name}", arrays[name], np.int64, 0, most)
+            if number.size != 1:
                 raise InputError(f"{path}: {name} must be one number")
-            meta.setdefault(name, int(arrays[name].item()))
-    if "bits" in meta and meta["bits"] not in range(2, 9):
-        raise InputError(f"{path}: bits must be 2 to 8, not {meta['bits']}")
+            meta.setdefault(name, number.item())
+    bits = meta.get("bits", 8)
+    if not (is_whole(bits) and 2 <= bits <= 8):
+        raise InputError(f"{path}: bits must be 2 to 8, not {shown(bits)}")
     if not {"lo", "hi"} <= arrays.keys():
         if "bits" not in meta:
             raise InputError(f"{path} has neither lo and hi nor bits")
@@ -89,12 +89,25 @@ def load(path: Path) -> tuple[dict[str, Any], str | None]:
 
 def _meta(path: Path, text: str) -> dict[str, Any]:
     try:
-        meta = json.loads(text)
-    except json.JSONDecodeError as error:
+        # Infinities and NaN are no JSON, though Python reads and writes them.
+        meta = json.loads(text, parse_float=_finite, parse_constant=_finite)
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path}: meta is not JSON ({error})") from error
     if not isinstance(meta, dict):
         raise InputError(f"{path}: meta must be a JSON object")
+    for name in ("objective", "layer"):
+        if not isinstance(meta.get(name, ""), str):
+            raise InputError(
+                f"{path}: the {name} in meta must be a text, not {shown(meta[name])}"
+            )
     return meta
+
+
+def _finite(text: str) -> float:
+    number = float(text)
+    if not math.isfinite(number):
+        raise ValueError(f"{text} is not a finite number")
+    return number
 
 
 def write(
@@ -116,7 +129,7 @@ def write(
             safetensors.numpy.save_file(dict(arrays), partial, dict(text))
 
 
-def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
+def _read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     """Arrays and texts of a file.
 
     Raises
@@ -127,19 +140,22 @@ def read(path: Path) -> tuple[dict[str, NDArray[Any]], dict[str, str]]:
     _check_suffix(path)
     if not path.is_file():
         raise InputError(f"problem file {path} does not exist")
+    if path.suffix == ".npz":
+        contents = read_arrays(path)
+        text = {k: str(v) for k, v in contents.items() if v.dtype.kind == "U"}
+        return {k: v for k, v in contents.items() if k not in text}, text
     try:
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                contents = {name: file[name] for name in file.files}
-            text = {k: str(v) for k, v in contents.items() if v.dtype.kind == "U"}
-            return {k: v for k, v in contents.items() if k not in text}, text
         with safetensors.safe_open(path, framework="numpy") as file:
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
             return arrays, dict(file.metadata() or {})
-    except (OSError, *UNREADABLE, safetensors.SafetensorError) as error:
+    # Beside the package's own errors those of numpy where it lacks a type of numbers.
+    except (
+        OSError,
+        TypeError,
+        AttributeError,
+        safetensors.SafetensorError,
+    ) as error:
         reason = (str(error) or type(error).__name__).splitlines()[0]
-        if "pickled" in reason:
-            reason = "it holds no plain arrays"
         raise InputError(f"cannot read {path}: {reason}") from error
 
 

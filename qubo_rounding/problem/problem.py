@@ -13,17 +13,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qubo_rounding.problem import file
+from qubo_rounding.problem.fields import ARRAYS, checked
 from qubo_rounding.problem.grid import Encoding, Grid
 from qubo_rounding.problem.moments import Moments
-from solvers.checks import finite, read_only, real, require_semidefinite, whole
+from solvers.checks import finite, is_whole, read_only, real, whole
 from solvers.errors import InputError, shown
+from solvers.io.files import naming
 from solvers.qubo import QuboBatch
 
 Array = NDArray[np.float64]
 States = NDArray[np.uint8]
 
-# Squares of larger numbers leave the range of float64.
-LARGEST = 1e100
 # What a network's problem can be about: a layer's output, or the task loss.
 OBJECTIVES = ("second-moment", "fisher")
 
@@ -83,67 +83,16 @@ class RoundingProblem:
     meta: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        weight = finite("weight", self.weight)
-        if weight.ndim != 2 or weight.size == 0:
-            raise InputError(
-                f"weight must be a non-empty [rows, n] matrix, not {weight.shape}"
-            )
-        rows, n = weight.shape
-        scale = finite("scale", self.scale)
-        if scale.ndim == 0:
-            scale = np.full((rows, 1), scale)
-        if scale.shape not in ((rows, 1), (rows, n)):
-            raise InputError(
-                f"scale must have shape {(rows, 1)} or {(rows, n)}, not {scale.shape}"
-            )
-        if not (scale > 0).all():
-            raise InputError(f"scale must be positive; its minimum is {scale.min()}")
-        if max(np.abs(weight).max(), scale.max(), 1 / scale.min()) > LARGEST:
-            raise InputError("weight and scale must lie within 1e±100 in size")
-        lo, hi = whole("lo", self.lo, np.int32), whole("hi", self.hi, np.int32)
-        for name, bound in (("lo", lo), ("hi", hi)):
-            try:
-                np.broadcast_to(bound, weight.shape)
-            except ValueError as error:
-                raise InputError(
-                    f"{name} of shape {bound.shape} does not fit weight {weight.shape}"
-                ) from error
-        if not (lo < hi).all():
-            raise InputError("lo must be below hi everywhere")
-        moment = finite("moment", self.moment)
-        if moment.shape not in ((n, n), (rows * n, rows * n)) and not (
-            moment.ndim == 3
-            and moment.shape[1:] == (n, n)
-            and len(moment) > 0
-            and rows % len(moment) == 0
-        ):
-            raise InputError(
-                f"moment must have shape {(n, n)}, (G, {n}, {n}) with G dividing the "
-                f"{rows} rows, or {(rows * n, rows * n)}; not {moment.shape}"
-            )
-        for block in moment.reshape(-1, *moment.shape[-2:]):
-            require_semidefinite("moment", block)
-        clean: dict[str, NDArray[Any]] = {
-            "weight": weight,
-            "scale": scale,
-            "lo": lo,
-            "hi": hi,
-            "moment": moment,
-        }
-        for name, shape in (("gradient", weight.shape), ("constant", (rows,))):
-            if (given := getattr(self, name)) is not None:
-                clean[name] = finite(name, given)
-                if clean[name].shape != shape:
-                    raise InputError(
-                        f"{name} must have shape {shape}, not {clean[name].shape}"
-                    )
+        given = {name: getattr(self, name) for name in ARRAYS}
+        for name, array in checked(given).items():
+            own = array if name == "moment" else array.copy()
+            object.__setattr__(self, name, read_only(own))
         if self.saturated not in ("fixed", "free"):
             raise InputError(f"saturated must be fixed or free, not {self.saturated!r}")
         if not isinstance(self.meta, Mapping):
             raise InputError(f"meta must be a mapping, not {shown(self.meta)}")
-        for name, value in clean.items():
-            own = value if name == "moment" else value.copy()
-            object.__setattr__(self, name, read_only(own))
+        if not is_whole(bits := self.meta.get("bits", 0)):
+            raise InputError(f"bits in meta must be a whole number, not {shown(bits)}")
 
     @classmethod
     def on_grid(
@@ -415,13 +364,13 @@ class RoundingProblem:
         Raises
         ------
         InputError
-            The path has another suffix or cannot be written.
+            The path has another suffix or cannot be written; `meta` is no JSON.
         """
-        text = {
-            "saturated": self.saturated,
-            "digest": self.digest,
-            "meta": json.dumps(dict(self.meta)),
-        }
+        try:
+            meta = json.dumps(dict(self.meta), allow_nan=False)
+        except (TypeError, ValueError, RecursionError) as error:
+            raise InputError(f"meta cannot be written as JSON: {error}") from error
+        text = {"saturated": self.saturated, "digest": self.digest, "meta": meta}
         file.write(Path(path), self.arrays(), text)
 
     @classmethod
@@ -442,8 +391,9 @@ class RoundingProblem:
             The file does not exist, fields are missing, or the contents do not match
             the digest.
         """
-        parameters, written = file.load(Path(path))
-        problem = cls(**parameters)
+        path = Path(path)
+        parameters, written = file.load(path)
+        problem = naming(path, lambda: cls(**parameters))
         if written is not None and written != problem.digest:
             raise InputError(f"{path} is damaged: its contents do not match its digest")
         return problem if saturated is None else replace(problem, saturated=saturated)

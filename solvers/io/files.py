@@ -28,30 +28,22 @@ problems maximise): ``maximise=True`` reads such a file rightly.
 from __future__ import annotations
 
 import shutil
-import zipfile
-import zlib
 from collections.abc import Callable
 from dataclasses import fields, replace
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.atomic import replacing
 from solvers.errors import InputError, UnknownNameError
 from solvers.io.model import as_model
 from solvers.io.text import FORMATS, format_text, parse_text
+from solvers.memory import require_memory
 from solvers.qubo import QuboBatch
 
-# What numpy raises on files that are no archives of arrays.
-UNREADABLE = (
-    ValueError,
-    TypeError,
-    EOFError,
-    NotImplementedError,
-    zipfile.BadZipFile,
-    zlib.error,
-)
+_Made = TypeVar("_Made")
 SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
 SUFFIXES |= {".bqm": "dimod", ".npz": "npz"}
 
@@ -186,17 +178,41 @@ def _require_plain(path: Path, qubo: QuboBatch, offset: bool) -> None:
         )
 
 
-def _read_npz(path: Path) -> QuboBatch:
-    known = [f.name for f in fields(QuboBatch)]
+def read_arrays(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an ``.npz`` file by name; nothing pickled is ever loaded.
+
+    Raises
+    ------
+    InputError
+        The file cannot be read, is no archive of arrays, or memory cannot hold it.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in file.files if name in known}
-    except UNREADABLE as error:
+            size = sum(member.file_size for member in file.zip.infolist())
+            require_memory(f"the arrays of {path}", size, "free some")
+            arrays = {name: file[name] for name in file.files}
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror or error}") from error
+    except MemoryError as error:
+        raise InputError(f"{path} announces more than memory can hold") from error
+    except InputError:
+        raise
+    # numpy and zipfile parse headers unguarded: a broken file can raise anything.
+    except Exception as error:
         raise InputError(f"{path} is not an .npz file of plain arrays") from error
+    for name, array in arrays.items():
+        if not isinstance(array, np.ndarray):
+            raise InputError(f"{path} holds {name!r}, which is no array")
+    return arrays
+
+
+def _read_npz(path: Path) -> QuboBatch:
+    known = [f.name for f in fields(QuboBatch)]
+    arrays = {k: v for k, v in read_arrays(path).items() if k in known}
     for name in known[:5]:
         if name not in arrays:
             raise InputError(f"{path} is not a QuboBatch: it has no {name!r}")
-    return _naming_path(path, lambda: QuboBatch(**arrays))
+    return naming(path, lambda: QuboBatch(**arrays))
 
 
 def _write_npz(file: BinaryIO, qubo: QuboBatch) -> None:
@@ -218,10 +234,11 @@ def _read_dimod(path: Path) -> QuboBatch:
         raise InputError(
             f"{path} is not a file of a dimod model, or damaged"
         ) from error
-    return _naming_path(path, lambda: as_model(bqm).qubo)
+    return naming(path, lambda: as_model(bqm).qubo)
 
 
-def _naming_path(path: Path, make: Callable[[], QuboBatch]) -> QuboBatch:
+def naming(path: Path, make: Callable[[], _Made]) -> _Made:
+    """What `make` gives; its errors begin with the file's name."""
     try:
         return make()
     except InputError as error:

@@ -14,6 +14,7 @@ from solvers.budget import Budget, Monitor
 from solvers.checks import binary, is_whole, read_only, require_kind
 from solvers.errors import InputError, shown
 from solvers.layer_data import LayerData
+from solvers.memory import allocating
 from solvers.polish import POLISHES, descend
 from solvers.qubo import Float, QuboBatch, States
 
@@ -242,12 +243,30 @@ class Solver(ABC):
         Raises
         ------
         InputError
-            `initial` or `data` has the wrong shape, `initial` has values other than 0
-            and 1, or the solver does not support the batch.
+            An argument is of another kind, `initial` or `data` has the wrong shape,
+            `initial` or what the solver found has values other than 0 and 1, or the
+            solver does not support the batch.
         """
         budget = Budget() if budget is None else budget
         monitor = Monitor() if monitor is None else monitor
+        require_kind("qubo", qubo, QuboBatch)
+        require_kind("budget", budget, Budget)
         require_kind("monitor", monitor, Monitor)
+        if data is not None:
+            require_kind("data", data, LayerData)
+        size = f"{qubo.rows} rows of {qubo.n} variables"
+        with allocating(f"solver {self.name} on {size}"):
+            return self._solve(qubo, seed, budget, initial, monitor, data)
+
+    def _solve(
+        self,
+        qubo: QuboBatch,
+        seed: int,
+        budget: Budget,
+        initial: ArrayLike | None,
+        monitor: Monitor,
+        data: LayerData | None,
+    ) -> Solution:
         begun = monitor.clock()
         task, to_beat = self._prepare(qubo, seed, budget, initial, monitor, data)
         prepared = monitor.clock()
@@ -289,10 +308,6 @@ class Solver(ABC):
             Energies above which the start replaces an answer: the start's energies, or
             infinity if the start does not count as an answer.
         """
-        require_kind("qubo", qubo, QuboBatch)
-        require_kind("budget", budget, Budget)
-        if data is not None:
-            require_kind("data", data, LayerData)
         reason = self.supports(qubo)
         self.require(reason is None, str(reason))
         self.require(

@@ -21,6 +21,7 @@ from solvers.checks import (
     whole,
 )
 from solvers.errors import InputError
+from solvers.memory import allocating
 
 if TYPE_CHECKING:
     import dimod
@@ -75,6 +76,7 @@ class QuboBatch:
     fixed: NDArray[np.int8] | None = None
     levels: NDArray[np.int32] | None = None
 
+    @allocating("a batch of binary problems")
     def __post_init__(self) -> None:
         H = real("H", self.H)
         kept = H.dtype in (np.float32, np.float64)
@@ -149,6 +151,7 @@ class QuboBatch:
         return len(self.linear)
 
     @classmethod
+    @allocating("a batch from a dense matrix")
     def from_matrix(
         cls,
         Q: ArrayLike,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.errors import InputError
+from solvers.memory import allocating
 
 Array = NDArray[np.float64]
 
@@ -36,6 +37,7 @@ class Moments:
         If ``n`` or ``groups`` is below 1.
     """
 
+    @allocating("the second moments of a layer's inputs")
     def __init__(self, n: int, groups: int = 1, cross: bool = False) -> None:
         if n < 1 or groups < 1:
             raise InputError(

@@ -19,6 +19,7 @@ from qubo_rounding.problem.moments import Moments
 from solvers.checks import finite, is_whole, read_only, real, whole
 from solvers.errors import InputError, shown
 from solvers.io.files import naming
+from solvers.memory import allocating
 from solvers.qubo import QuboBatch
 
 Array = NDArray[np.float64]
@@ -82,6 +83,7 @@ class RoundingProblem:
     saturated: str = "fixed"
     meta: Mapping[str, Any] = field(default_factory=dict)
 
+    @allocating("a rounding problem")
     def __post_init__(self) -> None:
         given = {name: getattr(self, name) for name in ARRAYS}
         for name, array in checked(given).items():
@@ -229,6 +231,7 @@ class RoundingProblem:
         """M as blocks [B, m, m]; block b belongs to ``weight.reshape(B, -1, m)[b]``."""
         return self.moment.reshape(-1, *self.moment.shape[-2:])
 
+    @allocating("the binary problems of a rounding problem")
     def to_qubos(self) -> list[QuboBatch]:
         """One batch per block of M; `join` puts their states together again."""
         blocks = self.blocks

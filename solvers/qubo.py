@@ -314,7 +314,8 @@ class QuboBatch:
         if self.levels is None:
             return "the batch has no levels: its variables stand on no grid"
         steps = np.iinfo(np.int16)
-        if self.levels.min() < steps.min or self.levels.max() > steps.max:
+        lowest, highest = self.levels.min(initial=0), self.levels.max(initial=0)
+        if lowest < steps.min or highest > steps.max:
             return "levels must fit in 16 bits"
         return None
 

@@ -187,7 +187,7 @@ NO_JSON = "meta is not JSON"
         ({"bits": np.array(np.inf)}, "bits is inf; it must be a whole number from 0"),
         ({"bits": np.array(np.nan)}, "bits is nan; it must be a whole number"),
         ({"bits": np.array([4, 4])}, "bits must be one number"),
-        ({"bits": np.array(9)}, "bits is 9; it must be a whole number from 0 to 8"),
+        ({"bits": np.array(9)}, "bits must be 2 to 8, not 9"),
         ({"bits": np.array(1)}, "bits must be 2 to 8, not 1"),
         ({"count": np.array(np.inf)}, "count is inf; it must be a whole number"),
         ({"count": np.array(1e300)}, r"count is 1e\+300; it must be a whole number"),

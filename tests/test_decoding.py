@@ -98,7 +98,7 @@ class TestDamping:
     def test_of_an_indefinite_matrix(self, order, dense, monkeypatch):
         """Beyond the lowest eigenvalue, however it is found, but not far."""
         monkeypatch.setattr(decoding, "DENSE", dense)
-        H = example_batch(1, 60, definite=False).H
+        H = example_batch(1, 60, definite=False).H.copy()
         np.fill_diagonal(H, 0)
         lowest = -np.linalg.eigvalsh(H)[0]
         assert 1.2 * lowest < factorise(H, order, 0.02).damping < 1.4 * lowest

@@ -102,7 +102,7 @@ def layer_data(
     for g in range(count):
         rounded = _Part.of(module, g, inputs)
         full = _Part.of(original, g, sources)
-        rows = torch.from_numpy(weight[g])
+        rows = torch.tensor(weight[g])
         data.append(
             LayerData(
                 floor=floor[g],

@@ -59,9 +59,9 @@ def load(path: Path) -> tuple[dict[str, Any], str | None]:
                 "weight, second_moment, scale and lo, hi or bits"
             )
     meta = _meta(path, text.get("meta", "{}"))
-    for name, most in (("bits", 8), ("count", LARGEST_COUNT)):
+    for name in ("bits", "count"):
         if name in arrays:
-            number = whole(f"{path}: {name}", arrays[name], np.int64, 0, most)
+            number = whole(f"{path}: {name}", arrays[name], np.int64, 0, LARGEST_COUNT)
             if number.size != 1:
                 raise InputError(f"{path}: {name} must be one number")
             meta.setdefault(name, number.item())

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Hashable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from solvers.budget import Budget, Monitor
-from solvers.checks import binary, is_whole, read_only, require_kind
+from solvers.checks import binary, is_number, is_whole, read_only, require_kind
 from solvers.errors import InputError, shown
 from solvers.layer_data import LayerData
 from solvers.memory import allocating
@@ -21,6 +21,13 @@ from solvers.qubo import Float, QuboBatch, States
 if TYPE_CHECKING:
     import dimod
 
+# What values an option may have, by its type, and what to call them.
+KINDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "bool": (lambda value: isinstance(value, bool), "True or False"),
+    "int": (is_whole, "a whole number"),
+    "float": (is_number, "a number"),
+    "str": (lambda value: isinstance(value, str), "a text"),
+}
 # Seconds of a search that is run to compile, and how many of them are run at most.
 WARMING, WARMINGS = 0.2, 3
 
@@ -165,6 +172,14 @@ class Solver(ABC):
     polish: str = "none"
 
     def __post_init__(self) -> None:
+        for option in fields(self):
+            value = getattr(self, option.name)
+            # A type, or its name where annotations are not evaluated.
+            kind: Any = getattr(option.type, "__name__", option.type)
+            fits, wanted = KINDS.get(kind, (lambda _: True, ""))
+            self.require(
+                fits(value), f"{option.name} must be {wanted}, not {shown(value)}"
+            )
         self.require(
             self.polish in POLISHES, f"polish must be one of {', '.join(POLISHES)}"
         )

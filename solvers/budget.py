@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from solvers.checks import real, require_count
+from solvers.checks import is_number, real, require_count
 from solvers.errors import InputError, shown
 from solvers.qubo import Float
 
@@ -44,9 +44,7 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not (
-            isinstance(self.seconds, int | float | np.integer | np.floating)
-            and not isinstance(self.seconds, bool)
-            and 0 < self.seconds < math.inf
+            is_number(self.seconds) and 0 < self.seconds < math.inf
         ):
             raise InputError(f"seconds must be positive, not {shown(self.seconds)}")
         if self.sweeps is not None:
@@ -116,7 +114,8 @@ class Monitor:
     def record(self, energies: Float) -> None:
         """Add the energies [R] of the present states to the trace."""
         now = self.elapsed()
-        np.minimum(self.best, energies, out=self.best)
+        # NaN is no energy that has been reached.
+        np.fmin(self.best, energies, out=self.best)
         self.seconds.append(now)
         self.energies.append(self.best.copy())
         if self._on_report is not None:

@@ -24,6 +24,11 @@ def is_whole(value: Any) -> TypeGuard[int]:
     return isinstance(value, int | np.integer) and not isinstance(value, bool)
 
 
+def is_number(value: Any) -> TypeGuard[float]:
+    """Whether `value` is one real number."""
+    return is_whole(value) or isinstance(value, float | np.floating)
+
+
 def require_count(name: str, value: Any) -> None:
     """Refuse all but one whole number from 1."""
     if not is_whole(value):

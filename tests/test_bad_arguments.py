@@ -13,6 +13,7 @@ from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, Solver, as_sampler, descend, solve
 from solvers.base import Task
 from solvers.checks import finite, whole
+from solvers.flips.annealing import SimulatedAnnealing
 from solvers.qubo import States
 from solvers.registry import parse_solver
 from solvers.testing import example_batch, example_batches
@@ -134,6 +135,28 @@ def test_no_real_numbers(name, use, values, reason):
 )
 def test_arguments_of_another_kind(use, message):
     refused(use, message)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"num_sweeps": "9"}, "solver sa: num_sweeps must be a whole number, not '9'"),
+        ({"num_sweeps": 2.0}, "solver sa: num_sweeps must be a whole number, not 2.0"),
+        ({"num_sweeps": True}, "num_sweeps must be a whole number, not True"),
+        ({"num_sweeps": None}, "num_sweeps must be a whole number, not None"),
+        ({"beta_min": "hot"}, "beta_min must be a number, not 'hot'"),
+        ({"beta_min": [1.0]}, r"beta_min must be a number, not \[1.0\]"),
+        ({"polish": None}, "polish must be a text, not None"),
+        ({"polish": np.eye(2)}, "polish must be a text, not array"),
+    ],
+)
+def test_options_of_another_kind(options, message):
+    refused(lambda: SimulatedAnnealing(**options), message)
+
+
+def test_numbers_of_numpy_are_options_too():
+    solver = SimulatedAnnealing(num_sweeps=np.int64(2), beta_max=np.float32(0))
+    assert solver.solve(BATCH).states.shape == (2, 3)
 
 
 @pytest.mark.parametrize("seed", [2**63, 2**64 + 1, 10**40, np.uint8(200)])

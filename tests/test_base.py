@@ -161,6 +161,12 @@ class TestMonitor:
         assert monitor.seconds == [0]
         np.testing.assert_array_equal(monitor.best, [1, 1])
 
+    def test_nan_is_no_improvement(self):
+        monitor = Monitor()
+        monitor.start(Budget(target=0.0), np.array([3.0, 3.0]))
+        assert monitor.report(np.array([np.nan, 1.0]))
+        np.testing.assert_array_equal(monitor.best, [3, 1])
+
     def test_a_report_may_be_kept_and_changed(self):
         kept = []
         monitor = Monitor(lambda seconds, energies: kept.append(energies))

@@ -44,12 +44,15 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.seconds is not None and not (
-            is_number(self.seconds) and 0 < self.seconds < math.inf
+            is_number(self.seconds) and 0 < float(self.seconds) < math.inf
         ):
             raise InputError(f"seconds must be positive, not {shown(self.seconds)}")
-        if self.sweeps is not None:
-            require_count("sweeps", self.sweeps)
-        require_count("threads", self.threads)
+        for name in ("sweeps", "threads"):
+            count = getattr(self, name)
+            if name == "threads" or count is not None:
+                require_count(name, count)
+                # numpy's integers overflow where Python's do not.
+                object.__setattr__(self, name, int(count))
         if self.target is not None and np.isnan(real("target", self.target)).any():
             raise InputError("target must be a number, not NaN")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 import numpy as np
@@ -25,8 +27,10 @@ def is_whole(value: Any) -> TypeGuard[int]:
 
 
 def is_number(value: Any) -> TypeGuard[float]:
-    """Whether `value` is one real number."""
-    return is_whole(value) or isinstance(value, float | np.floating)
+    """Whether `value` is one real number, and not too large for a float."""
+    if is_whole(value):
+        return abs(int(value)) <= sys.float_info.max
+    return isinstance(value, float | np.floating)
 
 
 def require_count(name: str, value: Any) -> None:
@@ -35,6 +39,16 @@ def require_count(name: str, value: Any) -> None:
         raise InputError(f"{name} must be a whole number, not {shown(value)}")
     if value < 1:
         raise InputError(f"{name} must be at least 1, not {shown(value)}")
+
+
+def as_path(value: Any) -> Path:
+    """`value` as a path; refused is what is neither a text nor a path."""
+    try:
+        return Path(value)
+    except TypeError as error:
+        raise InputError(
+            f"a path must be a text or a Path, not {shown(value)}"
+        ) from error
 
 
 def require_kind(name: str, value: Any, kind: type) -> None:
@@ -51,7 +65,7 @@ def real(name: str, values: ArrayLike) -> NDArray[Any]:
     """
     wanted = f"{name} must be real numbers in a regular array"
     try:
-        array = np.asarray(values)
+        array = np.asanyarray(values)
     # Arrays of other packages, such as tensors with a gradient, refuse in ways of
     # their own.
     except (TypeError, ValueError, OverflowError, RuntimeError) as error:
@@ -60,7 +74,11 @@ def real(name: str, values: ArrayLike) -> NDArray[Any]:
     if array.dtype.kind not in "biuf":
         kind = "None" if values is None else f"of dtype {array.dtype}"
         raise InputError(f"{wanted}, not {kind}")
-    return array
+    # Whoever holds a masked array has imported its module.
+    masked = sys.modules.get("numpy.ma")
+    if masked is not None and masked.is_masked(array):
+        raise InputError(f"{name} must have no masked entries")
+    return np.asarray(array)
 
 
 def finite(name: str, values: ArrayLike) -> NDArray[np.float64]:

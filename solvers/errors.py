@@ -10,8 +10,12 @@ from typing import Any
 class InputError(ValueError):
     """Input that cannot be used; its message is one line a user can act on.
 
-    The command line prints the message and exits with code 2.
+    The command line prints the message and exits with code 2. Line breaks, as in the
+    name of a file, become blanks.
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(" ".join(message.splitlines()))
 
 
 class UnknownNameError(InputError):

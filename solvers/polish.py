@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from solvers.checks import require_count
+from solvers.checks import require_count, require_kind
 from solvers.errors import UnknownNameError
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
@@ -16,6 +16,8 @@ MOVES = ("one-flip", "cyclic", "pair-flip")
 POLISHES = ("none", *MOVES)
 # Multiplications between two looks at the clock.
 CHUNK = 10**8
+# More passes than any descent takes.
+ALL = 10**9
 
 
 def descend(
@@ -50,6 +52,8 @@ def descend(
     from solvers.kernels.descent import DESCENTS
     from solvers.walk import Walk
 
+    require_kind("qubo", qubo, QuboBatch)
+    require_kind("moves", moves, str)
     if moves not in MOVES:
         raise UnknownNameError("moves", moves, MOVES)
     require_count("threads", threads)
@@ -62,7 +66,7 @@ def descend(
     # Multiplications per row: a pass of pair flips reads all of H, other passes read
     # one row of it or a few.
     pass_work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
-    max_passes = 10**9 if passes is None else passes
+    max_passes = ALL if passes is None else min(int(passes), ALL)
     block = max(CHUNK // pass_work, threads) if going else max(qubo.rows, 1)
     for first in range(0, qubo.rows, block):
         rows = slice(first, first + block)

@@ -20,7 +20,7 @@ from solvers.checks import (
     require_symmetric,
     whole,
 )
-from solvers.errors import InputError
+from solvers.errors import InputError, shown
 from solvers.memory import allocating
 
 if TYPE_CHECKING:
@@ -347,16 +347,26 @@ class QuboBatch:
         Raises
         ------
         InputError
-            No row is given.
+            No row is given, or one that does not exist.
         """
+        try:
+            picked: NDArray[Any] = np.arange(self.rows)[rows]
+        # The array's own complaints, and those of what cannot become one.
+        except (IndexError, TypeError, ValueError, OverflowError, RuntimeError):
+            picked = np.empty(())
+        if picked.ndim != 1:
+            raise InputError(
+                f"take needs a slice or a list of rows from 0 to {self.rows - 1}, not "
+                f"{shown(rows)}"
+            )
+        if not len(picked):
+            raise InputError("take needs at least one row")
         taken = copy(self)
         for name in ("linear", "offset", "scale", "prior", "fixed", "levels"):
             values = getattr(self, name)
             if values is not None:
                 values = values[:, rows] if name == "levels" else values[rows]
                 object.__setattr__(taken, name, read_only(np.ascontiguousarray(values)))
-        if not taken.rows:
-            raise InputError("take needs at least one row")
         return taken
 
 

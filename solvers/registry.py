@@ -18,6 +18,7 @@ from types import ModuleType
 from typing import Any, get_type_hints
 
 from solvers.base import Solver
+from solvers.checks import require_kind
 from solvers.errors import InputError, UnknownNameError
 
 # A new solver needs one file and one line here.
@@ -283,6 +284,7 @@ def parse_solver(text: str) -> Solver:
     >>> parse_solver("cem[samples=50,elite=0.2]").samples
     50
     """
+    require_kind("solver", text, str)
     form = rf"\s*({_FILE}|{_NAME})\s*(?:\[(.*)\])?\s*"
     match = re.fullmatch(form, text, re.DOTALL)
     if match is None:
@@ -324,6 +326,7 @@ def split_solvers(text: str) -> list[str]:
     InputError
         The list is empty.
     """
+    require_kind("solvers", text, str)
     parts = re.split(r",(?![^\[]*\])", text)
     if texts := [part.strip() for part in parts if part.strip()]:
         return texts

@@ -9,13 +9,24 @@ from typing import Any, ClassVar
 import numpy as np
 import pytest
 
-from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch, Solver, as_sampler, descend, solve
+from qubo_rounding.problem import Moments, RoundingProblem
+from solvers import (
+    Budget,
+    InputError,
+    QuboBatch,
+    Solver,
+    as_sampler,
+    descend,
+    parse_solver,
+    parse_solvers,
+    read_qubo,
+    solve,
+    write_qubo,
+)
 from solvers.base import Task
 from solvers.checks import finite, whole
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.qubo import States
-from solvers.registry import parse_solver
 from solvers.testing import example_batch, example_batches
 
 BATCH = example_batch(2, 3)
@@ -49,6 +60,7 @@ NO_NUMBERS = [
     (np.full((2, 3), b"1"), r"not of dtype \|S1"),
     ([[10**400] * 3] * 2, "not of dtype object"),
     ([[1, 2, 3], [1, 2]], "inhomogeneous shape"),
+    (np.ma.masked_array(np.ones((2, 3)), [[0, 0, 1]] * 2), "no masked entries"),
     (Tensor(), r"Can't call numpy\(\) on Tensor that requires grad"),
 ]
 
@@ -127,6 +139,28 @@ def test_no_real_numbers(name, use, values, reason):
         (lambda: BATCH.energies(BATCH.nearest(), threads=0), "threads must be at lea"),
         (lambda: descend(BATCH, BATCH.nearest(), threads=None), "threads must be a wh"),
         (lambda: descend(BATCH, BATCH.nearest(), passes=1.5), "passes must be a whole"),
+        (lambda: Budget(seconds=10**400), "seconds must be positive, not 1000"),
+        (lambda: descend(BATCH, BATCH.nearest(), None), "moves must be a str, not No"),
+        (lambda: descend(np.eye(3), [[0]]), "qubo must be a QuboBatch, not array"),
+        (lambda: BATCH.take([2]), r"a list of rows from 0 to 1, not \[2\]"),
+        (lambda: BATCH.take(0), "take needs a slice or a list of rows .* not 0"),
+        (lambda: BATCH.take(Tensor()), "take needs a slice or a list of rows"),
+        (lambda: parse_solver(3), "solver must be a str, not 3"),
+        (lambda: parse_solvers(None), "solvers must be a str, not None"),
+        (lambda: read_qubo(3), "a path must be a text or a Path, not 3"),
+        (lambda: write_qubo(None, BATCH), "a path must be a text or a Path, not None"),
+        (lambda: write_qubo("a.npz", np.eye(2)), "qubo must be a QuboBatch, not array"),
+        (lambda: read_qubo("a\nb.npz"), "no file a b.npz"),
+        (lambda: RoundingProblem.load(3), "a path must be a text or a Path, not 3"),
+        (lambda: PROBLEM.save(None), "a path must be a text or a Path, not None"),
+        (lambda: replace(PROBLEM, saturated=[1]), r"saturated must be a str, not \[1"),
+        (lambda: Moments("3"), "n must be a whole number, not '3'"),
+        (lambda: Moments(3, groups=0), "groups must be at least 1, not 0"),
+        (lambda: PROBLEM.join(3), "states must be a Sequence, not 3"),
+        (
+            lambda: RoundingProblem.from_moments(np.ones((2, 3), "m8[s]"), None, None),
+            "weight must be real numbers",
+        ),
         (lambda: replace(PROBLEM, meta=3), "meta must be a mapping, not 3"),
         (lambda: PROBLEM.join([]), r"states must be 1 of shape \(2, 3\), .* not"),
         (lambda: PROBLEM.join([[0, 1]]), r"not of the shapes \[\(2,\)\]"),
@@ -166,6 +200,14 @@ def test_any_seed(name, seed):
     found = solver.solve(BATCH, seed=seed, budget=Budget(sweeps=1))
     again = solver.solve(BATCH, seed=int(seed), budget=Budget(sweeps=1))
     np.testing.assert_array_equal(found.states, again.states)
+
+
+def test_counts_of_numpy_do_not_overflow():
+    budget = Budget(sweeps=np.int8(100), threads=np.uint8(2))
+    assert (type(budget.sweeps), type(budget.threads)) == (int, int)
+    found = parse_solver("tabu").solve(BATCH, budget=budget)
+    assert found.status == "done"
+    assert descend(BATCH, BATCH.nearest(), passes=2**70).shape == (2, 3)
 
 
 @pytest.mark.parametrize("value", [257, -1, 2, 0.5, 256.0, np.nan, np.inf, 2**40])

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from solvers.checks import real, require_count
 from solvers.errors import InputError
 from solvers.memory import allocating
 
@@ -39,10 +40,8 @@ class Moments:
 
     @allocating("the second moments of a layer's inputs")
     def __init__(self, n: int, groups: int = 1, cross: bool = False) -> None:
-        if n < 1 or groups < 1:
-            raise InputError(
-                f"moments need n >= 1 and groups >= 1, got n={n}, groups={groups}"
-            )
+        require_count("n", n)
+        require_count("groups", groups)
         self.n = n
         self.groups = groups
         self._count = 0
@@ -160,7 +159,7 @@ class Moments:
         return total / self._count
 
     def _checked(self, x: NDArray[Any], name: str) -> Array:
-        x = np.asarray(x)
+        x = real(name, x)
         if x.ndim == 2 and self.groups == 1:
             x = x[None]
         if x.ndim != 3 or x.shape[:2] != (self.groups, self.n):
@@ -168,8 +167,6 @@ class Moments:
                 f"{name} has shape {x.shape}, expected "
                 f"({self.groups}, {self.n}, positions)"
             )
-        if x.dtype.kind not in "fiub":
-            raise InputError(f"{name} has dtype {x.dtype}, expected real numbers")
         if not np.isfinite(x).all():
             g, i, p = np.argwhere(~np.isfinite(x))[0]
             raise InputError(

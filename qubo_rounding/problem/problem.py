@@ -16,7 +16,15 @@ from qubo_rounding.problem import file
 from qubo_rounding.problem.fields import ARRAYS, checked
 from qubo_rounding.problem.grid import Encoding, Grid
 from qubo_rounding.problem.moments import Moments
-from solvers.checks import finite, is_whole, read_only, real, whole
+from solvers.checks import (
+    as_path,
+    finite,
+    is_whole,
+    read_only,
+    real,
+    require_kind,
+    whole,
+)
 from solvers.errors import InputError, shown
 from solvers.io.files import naming
 from solvers.memory import allocating
@@ -89,8 +97,11 @@ class RoundingProblem:
         for name, array in checked(given).items():
             own = array if name == "moment" else array.copy()
             object.__setattr__(self, name, read_only(own))
+        require_kind("saturated", self.saturated, str)
         if self.saturated not in ("fixed", "free"):
-            raise InputError(f"saturated must be fixed or free, not {self.saturated!r}")
+            raise InputError(
+                f"saturated must be fixed or free, not {shown(self.saturated)}"
+            )
         if not isinstance(self.meta, Mapping):
             raise InputError(f"meta must be a mapping, not {shown(self.meta)}")
         if not is_whole(bits := self.meta.get("bits", 0)):
@@ -154,7 +165,7 @@ class RoundingProblem:
         (the symmetric part of AdaRound's eq. 25). In D = ŵ - w only the linear term and
         the constant change: ``g = 2 w (Ĥ - C)``, ``k = w (Ĥ - C - Cᵀ + S) w``.
         """
-        w = np.asarray(weight, np.float64)
+        w = finite("weight", weight)
         H, C, S = moments.second_moment, moments.cross, moments.reference
         gradient = constant = None
         if C is not None and S is not None:
@@ -282,6 +293,7 @@ class RoundingProblem:
         """
         blocks = self.blocks
         shape = self.weight.reshape(len(blocks), -1, blocks.shape[-1]).shape
+        require_kind("states", states, Sequence)
         parts = [real(f"states of batch {b}", x) for b, x in enumerate(states)]
         found = [part.shape for part in parts]
         if found != [shape[1:]] * shape[0]:
@@ -374,7 +386,7 @@ class RoundingProblem:
         except (TypeError, ValueError, RecursionError) as error:
             raise InputError(f"meta cannot be written as JSON: {error}") from error
         text = {"saturated": self.saturated, "digest": self.digest, "meta": meta}
-        file.write(Path(path), self.arrays(), text)
+        file.write(as_path(path), self.arrays(), text)
 
     @classmethod
     def load(cls, path: str | Path, saturated: str | None = None) -> RoundingProblem:
@@ -394,7 +406,7 @@ class RoundingProblem:
             The file does not exist, fields are missing, or the contents do not match
             the digest.
         """
-        path = Path(path)
+        path = as_path(path)
         parameters, written = file.load(path)
         problem = naming(path, lambda: cls(**parameters))
         if written is not None and written != problem.digest:

@@ -37,6 +37,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.atomic import replacing
+from solvers.checks import as_path, require_kind
 from solvers.errors import InputError, UnknownNameError
 from solvers.io.model import as_model
 from solvers.io.text import FORMATS, format_text, parse_text
@@ -76,7 +77,7 @@ def read_qubo(
         The file does not exist, or its contents break the format: one line,
         ``path:line: what is wrong``.
     """
-    path = Path(path)
+    path = as_path(path)
     format = _format(path, format)
     if problem is not None and format != "or-library":
         raise InputError(f"{path}: only files of the OR-Library hold several problems")
@@ -125,7 +126,8 @@ def write_qubo(
     InputError
         The format cannot hold the batch, or `path` cannot be written.
     """
-    path = Path(path)
+    path = as_path(path)
+    require_kind("qubo", qubo, QuboBatch)
     format = _format(path, format)
     if format != "npz":
         _require_plain(path, qubo, offset=format == "dimod")

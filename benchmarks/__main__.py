@@ -28,6 +28,7 @@ STUDIES = {
     "proofs": "benchmarks.studies.proofs",
     "ablation": "benchmarks.studies.ablation",
     "limits": "benchmarks.studies.limits",
+    "portfolio": "benchmarks.studies.portfolio",
     "speed": "benchmarks.studies.speed",
     "first-solve": "benchmarks.studies.first_solve",
     "regression": "benchmarks.regression.__main__",

@@ -21,6 +21,7 @@ from benchmarks.harness.readers import (
     figure,
     folder,
     ladder,
+    names,
     numbers,
     numbers_or_all,
     positive,
@@ -75,6 +76,11 @@ OPTIONS = {
         "the layers, such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
     ),
     "problem": Option("a saved problem", Path, metavar="FILE.npz"),
+    "problems": Option(
+        "generated problems, QUBO files and saved problems",
+        read=names,
+        metavar="CLASS:SIZE|FILE,…",
+    ),
     "files": Option("QUBO files, or folders", Path, flag="files", nargs="+"),
     "best-known": Option(
         "table with columns file and best_known_max (or best_known_min)",

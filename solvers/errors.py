@@ -10,12 +10,12 @@ from typing import Any
 class InputError(ValueError):
     """Input that cannot be used; its message is one line a user can act on.
 
-    The command line prints the message and exits with code 2. Line breaks, as in the
-    name of a file, become blanks.
+    The command line prints the message and exits with code 2. What cannot be printed in
+    a line is escaped: names of files may hold line breaks, and bytes that are no text.
     """
 
     def __init__(self, message: str) -> None:
-        super().__init__(" ".join(message.splitlines()))
+        super().__init__(printable(message))
 
 
 class UnknownNameError(InputError):
@@ -40,6 +40,13 @@ class UnknownNameError(InputError):
             shown = ", ".join(known[:12]) + (", …" if len(known) > 12 else "")
             hint = f"known: {shown}" if known else "there are none"
         super().__init__(f"unknown {kind} {name!r}; {hint}")
+
+
+def printable(text: str) -> str:
+    """`text` in one line that any terminal prints; anything else in it is escaped."""
+    return "".join(
+        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
 
 
 def shown(value: Any) -> str:

@@ -150,7 +150,7 @@ def test_no_real_numbers(name, use, values, reason):
         (lambda: read_qubo(3), "a path must be a text or a Path, not 3"),
         (lambda: write_qubo(None, BATCH), "a path must be a text or a Path, not None"),
         (lambda: write_qubo("a.npz", np.eye(2)), "qubo must be a QuboBatch, not array"),
-        (lambda: read_qubo("a\nb.npz"), "no file a b.npz"),
+        (lambda: read_qubo("a\nb.npz"), "no file a\\\\nb.npz"),
         (lambda: RoundingProblem.load(3), "a path must be a text or a Path, not 3"),
         (lambda: PROBLEM.save(None), "a path must be a text or a Path, not None"),
         (lambda: replace(PROBLEM, saturated=[1]), r"saturated must be a str, not \[1"),

@@ -17,10 +17,9 @@ from torch import Tensor
 from benchmarks.__main__ import main as benchmarks
 from qubo_rounding.network.checkpoints import pack, packed
 from qubo_rounding.network.cifar_resnet import CifarResNet
-from qubo_rounding.network.messages import shown
 from qubo_rounding.network.models import load_network
 from qubo_rounding.network.preprocessing import Preprocessing
-from solvers.errors import InputError
+from solvers.errors import InputError, printable
 
 WEIGHT, BIAS = "linear.weight", "linear.bias"
 State = OrderedDict[str, Tensor]
@@ -230,7 +229,7 @@ def test_names_of_files_may_be_anything(tmp_path, good, name):
     path = tmp_path / os.fsdecode(name)
     (torch.save if path.suffix == ".pth" else save_file)(good, path)
     network = load_network("resnet20", str(path))
-    assert network.weights == shown(path)
+    assert network.weights == printable(str(path))
     assert network.weights.isprintable()
 
 

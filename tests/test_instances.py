@@ -13,6 +13,7 @@ import pytest
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import instances
 from benchmarks.harness.log import FORMAT
+from benchmarks.harness.qubos import measure
 from solvers import QuboBatch, write_qubo
 from solvers.sampling.nearest import Floor
 from solvers.testing import brute_force, example_batch
@@ -72,7 +73,7 @@ def test_a_claim_is_not_believed(folder):
             return replace(found, energies=found.energies - 1000)
 
     name, qubo, known = instances.collect([folder], folder / "best.csv")[0]
-    run = instances._measure(Boaster(), qubo, 0, instances.Budget(target=known))
+    run = measure(Boaster(), qubo, 0, instances.Budget(target=known))
     assert (name, run["energy"]) == ("p10-0", 0.0)
 
 

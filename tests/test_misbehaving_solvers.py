@@ -32,7 +32,7 @@ CASES = [
     ("Raises", "error", "ValueError: first line second line"),
     ("RaisesWithoutAWord", "error", "RuntimeError"),
     ("RaisesTheUnprintable", "error", "Unprintable"),
-    ("RefusesTooLate", "error", f"solver {FILE}:RefusesTooLate: not this one"),
+    ("RefusesTooLate", "error", f"solver {FILE}:RefusesTooLate: not\\nthis one"),
     ("RaisesAnEssay", "error", "ValueError: word word"),
     ("Exits", "error", "SystemExit: 0"),
     ("ExitsInCompileFor", "error", "SystemExit: enough"),
@@ -40,7 +40,7 @@ CASES = [
     ("RunsOutOfMemory", "error", "MemoryError"),
     ("NeverReturns", "error", "RecursionError"),
     ("GivesNone", "error", "not None"),
-    ("GivesOneRow", "error", "search must give states of shape"),
+    ("GivesOneRow", "error", "search gives must have shape"),
     ("GivesRagged", "error", "inhomogeneous"),
     ("GivesTexts", "error", ""),
     ("Gives257", "error", ""),
@@ -77,16 +77,8 @@ CASES = [
     ("ChangesLevels", "error", "read-only"),
     ("ChangesStart", "error", "read-only"),
 ]
-# These need arrays that are read-only, and states that are checked by value.
-UNCHECKED = pytest.mark.xfail(strict=True, reason="inputs can be changed, 257 is taken")
-MARKED = [
-    pytest.param(
-        *case,
-        id=case[0],
-        marks=[UNCHECKED] * case[0].startswith(("Changes", "Gives257", "Claims257")),
-    )
-    for case in CASES
-]
+
+NAMES = [case[0] for case in CASES]
 
 
 @pytest.fixture(scope="module")
@@ -125,7 +117,7 @@ def honest(problem: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     return Job(problem, tmp_path_factory.mktemp("honest"))(HONEST)
 
 
-@pytest.mark.parametrize(("name", "status", "said"), MARKED)
+@pytest.mark.parametrize(("name", "status", "said"), CASES, ids=NAMES)
 def test_others_are_not_harmed(name, status, said, problem, tmp_path, honest, capfd):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -159,7 +151,7 @@ def test_others_are_not_harmed(name, status, said, problem, tmp_path, honest, ca
 
 @pytest.mark.parametrize(
     ("name", "status", "said"),
-    [case for case in MARKED if not case.id.startswith("Changes")],
+    [pytest.param(*c, id=c[0]) for c in CASES if not c[0].startswith("Changes")],
 )
 def test_a_log_holds_no_failures(name, status, said, problem, tmp_path, capsys):
     """`compare`: the table, the exit code, and what the log keeps."""
@@ -319,9 +311,8 @@ def test_paper(network, capsys, monkeypatch):
     assert row[2:] == ["-", "-", "50.00", "-"]
     row = next(line.split() for line in lines if line.startswith("nearest"))
     assert row[2:7] == ["1.0000", "±", "0.0000", "-", "52.29"]
-    assert lines[-3:] == [
+    assert lines[-2:] == [
         "best to worst by local MSE: nearest",
-        "best to worst by top-1: -",
         "best to worst by the paper's top-1: nearest, bad",
     ]
     assert err.count("error: ") == 2

@@ -15,34 +15,31 @@ from __future__ import annotations
 
 import argparse
 import csv
-import hashlib
 import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
-from dataclasses import fields
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness.failures import (
     FAULTS,
     SolverFailure,
     contained,
-    plain,
     refusal,
     report,
 )
 from benchmarks.harness.log import RunLog, open_log, solver_key
+from benchmarks.harness.qubos import measure, qubo_digest
+from benchmarks.harness.race import compile_for
 from benchmarks.harness.tables import columns, number
 from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
 from solvers import read_qubo as read
 from solvers.io.files import SUFFIXES
-from solvers.testing import reference_energies
 
 SOLVERS = "descent,babai,kbest,klein,cem,hopfield,sa,qbsolv,tabu,exact,neal,dwave-tabu"
 # A value is reached if it is missed by no more than this, relatively.
@@ -152,12 +149,12 @@ def race(
         able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
         if not able:
             raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
-        content = _digest(qubo, known)
+        content = qubo_digest(qubo, known)
         runs = []
         for solver in able:
             key = f"{name} {content} {solver_key(solver)}"
             try:
-                run = log.run(key, partial(_measure, solver, qubo, seed, budget))
+                run = log.run(key, partial(_run, solver, qubo, seed, budget))
             except SolverFailure as failure:
                 report(failure)
                 run = {"status": "error", "budget": seconds}
@@ -174,45 +171,11 @@ def race(
             )
 
 
-def _digest(qubo: QuboBatch, target: float | None) -> str:
-    """A hash of everything that decides a run's answer, the solver apart."""
-    sha = hashlib.sha256(repr(target).encode())
-    for field in fields(qubo):
-        values = getattr(qubo, field.name)
-        sha.update(f" {field.name} ".encode())
-        if values is not None:
-            sha.update(f"{values.dtype.str} {values.shape} ".encode())
-            sha.update(np.ascontiguousarray(values).data.cast("B"))
-    return sha.hexdigest()[:16]
-
-
-def _measure(
-    solver: Solver, qubo: QuboBatch, seed: int, budget: Budget
-) -> dict[str, Any]:
-    """The part of a record that is kept in the log.
-
-    Raises
-    ------
-    SolverFailure
-        The solver has no answer.
-    """
+def _run(solver: Solver, qubo: QuboBatch, seed: int, budget: Budget) -> dict[str, Any]:
+    """A run of a solver that has been compiled."""
     with contained(solver):
-        solver.compile_for(qubo)
-        solution = solver.solve(qubo, seed=seed, budget=budget)
-        states = solution.states
-        if not solver.out_of_set:
-            states = qubo.require_states("states", states)
-        seconds, best = solution.trace
-        return plain(
-            {
-                # Computed by the definition, whatever the solver claims.
-                "energy": float(reference_energies(qubo, states)[0]),
-                "budget": budget.seconds,
-                "seconds_to_best": float(seconds[int(np.argmin(best[:, 0]))]),
-                "seconds": solution.seconds,
-                "status": solution.status,
-            }
-        )
+        compile_for(solver, qubo)
+    return measure(solver, qubo, seed, budget)
 
 
 def _class(name: str) -> str:

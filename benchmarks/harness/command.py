@@ -16,8 +16,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import NoReturn
 
-from benchmarks.harness.tables import printable
-from solvers.errors import InputError
+from solvers.errors import InputError, printable
 
 # Exit codes of the shell for what a signal has ended.
 INTERRUPTED, BROKEN_PIPE, TERMINATED = 130, 141, 143

@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.tables import printable
 from solvers import QuboBatch, Solver, label
+from solvers.errors import printable
 from solvers.registry import reason
 
 # Statuses of runs without an answer, and with one that does not bear out its claim.

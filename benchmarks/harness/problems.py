@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.harness.tables import printable
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, QuboBatch
+from solvers.errors import printable
 
 # Inverse temperatures that suit dense rounding problems, in units of 1 / scale².
 BETAS = (5.0, 200.0)

@@ -63,6 +63,14 @@ def ladder(kind: type, example: str, each: Reader) -> Reader:
     return lambda flag, text: sorted(set(read(flag, text)))
 
 
+def names(flag: str, text: str) -> list[str]:
+    """Read names separated by commas."""
+    values = [name.strip() for name in text.split(",")]
+    if not all(values):
+        raise InputError(f"{flag} {text!r} has an empty name")
+    return values
+
+
 def numbers_or_all(flag: str, text: str) -> list[int] | None:
     """Read whole numbers separated by commas; None for ``all``."""
     if text == "all":

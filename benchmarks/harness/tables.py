@@ -6,15 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 
-
-def printable(text: str) -> str:
-    """`text` in one line that can be printed: anything else in it is escaped.
-
-    Names of files may hold newlines, and bytes that are no text.
-    """
-    return "".join(
-        c if c.isprintable() else c.encode("unicode_escape").decode() for c in text
-    )
+from solvers.errors import printable
 
 
 def columns(lines: Sequence[Sequence[str]]) -> str:

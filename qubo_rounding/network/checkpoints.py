@@ -16,7 +16,7 @@ import torch
 from safetensors import safe_open
 from torch import Tensor, nn
 
-from qubo_rounding.network.messages import first_line, shown
+from qubo_rounding.network.messages import first_line
 from solvers.errors import InputError
 from solvers.memory import require_memory
 
@@ -58,7 +58,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         Missing, unreadable or not a state dictionary of dense real numbers, or more
         of them than memory holds; one line names the file.
     """
-    where = f"checkpoint {shown(path)}"
+    where = f"checkpoint {path}"
     metadata: dict[str, str] = {}
     try:
         if not path.is_file():
@@ -108,8 +108,7 @@ def _plain_state(raw: object, where: str) -> OrderedDict[str, Tensor]:
         fault = _fault(value)
         if fault is not None:
             raise InputError(
-                f"{where}: {shown(key)} {fault}; "
-                "expected a dense tensor of real numbers"
+                f"{where}: {key} {fault}; expected a dense tensor of real numbers"
             )
     wrapped = all(key.startswith("module.") for key in raw)
     state = OrderedDict(
@@ -181,7 +180,7 @@ def _unpacked(state: OrderedDict[str, Tensor], where: str) -> OrderedDict[str, T
             if name in state:
                 fault = "is there twice, packed and as it is"
             if fault is not None:
-                raise InputError(f"{where}: {shown(name)} {fault}")
+                raise InputError(f"{where}: {name} {fault}")
             state[name] = unpack(codes, scale)
     return state
 
@@ -302,7 +301,7 @@ def _listed(label: str, keys: list[str], most: int = 3) -> str:
     if not keys:
         return f"none {label}"
     more = ", …" if len(keys) > most else ""
-    return f"{len(keys)} {label}: {', '.join(map(shown, keys[:most]))}{more}"
+    return f"{len(keys)} {label}: {', '.join(keys[:most])}{more}"
 
 
 def refuse_nonfinite(module: nn.Module, what: str) -> None:

@@ -13,9 +13,8 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from qubo_rounding.network.messages import shown
 from qubo_rounding.network.paths import data_path
-from solvers.errors import InputError
+from solvers.errors import InputError, printable
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
 _UNREADABLE_SHARE = 0.01
@@ -63,7 +62,7 @@ class ImageFolder:
         files = list(_images(directory))
         if not files:
             raise InputError(
-                f"{shown(directory)} holds no images: expected one folder per class "
+                f"{directory} holds no images: expected one folder per class "
                 f"with {', '.join(SUFFIXES)} files in it"
             )
         self.classes = sorted({self._class(path) for path in files})
@@ -100,11 +99,13 @@ class ImageFolder:
         examined = len(good) + len(bad)
         if not bad:
             return good, 0
-        where = shown(self.directory)
-        skipped = f"{len(bad)} of {examined} images, {shown(bad[0].name)} for one"
+        skipped = f"{len(bad)} of {examined} images, {bad[0].name} for one"
         if len(bad) > _UNREADABLE_SHARE * examined:
-            raise InputError(f"{where}: cannot read {skipped}; at most 1 % may be bad")
-        print(f"WARNING: {where}: skipped {skipped}", file=sys.stderr)
+            raise InputError(
+                f"{self.directory}: cannot read {skipped}; at most 1 % may be bad"
+            )
+        warning = f"WARNING: {self.directory}: skipped {skipped}"
+        print(printable(warning), file=sys.stderr)
         return good, len(bad)
 
     def labels(self, paths: list[Path]) -> list[int]:
@@ -133,8 +134,8 @@ def _label_space(classes: list[str], directory: Path) -> str:
     others = sorted(set(classes) - set(imagenet_wnids()))
     if others:
         raise InputError(
-            f"{shown(directory)}: {len(others)} class folders are no ImageNet classes, "
-            f"{shown(others[0])} for one, while others are"
+            f"{directory}: {len(others)} class folders are no ImageNet classes, "
+            f"{others[0]} for one, while others are"
         )
     return "imagenet"
 

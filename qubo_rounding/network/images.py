@@ -15,11 +15,11 @@ from PIL import Image
 from torch import Tensor
 
 from qubo_rounding.network.image_folder import ImageFolder
-from qubo_rounding.network.messages import first_line, shown
+from qubo_rounding.network.messages import first_line
 from qubo_rounding.network.models import Network
 from qubo_rounding.network.paths import data_path
 from qubo_rounding.network.preprocessing import Preprocessing
-from solvers.errors import InputError
+from solvers.errors import InputError, printable
 from solvers.memory import require_memory
 
 # Side in pixels of one image on the sheets in digits.npz.
@@ -84,10 +84,10 @@ class Images:
             with Image.open(item) as image:
                 return self.preprocessing(image)
         except InputError as error:
-            raise InputError(f"image {shown(item)}: {error}") from None
+            raise InputError(f"image {item}: {error}") from None
         except Exception as error:  # whatever Pillow's decoders raise
             raise InputError(
-                f"image {shown(item)} can no longer be read ({first_line(error)})"
+                f"image {item} can no longer be read ({first_line(error)})"
             ) from error
 
 
@@ -131,7 +131,7 @@ def load_images(
         return _from_folder(directory, network, calibration, evaluation)
     except OSError as error:
         raise InputError(
-            f"images folder {shown(directory)} cannot be read: {first_line(error)}"
+            f"images folder {directory} cannot be read: {first_line(error)}"
         ) from error
 
 
@@ -139,9 +139,7 @@ def _from_folder(
     directory: Path, network: Network, calibration: int, evaluation: int | None
 ) -> tuple[Images, Images]:
     if not directory.is_dir():
-        raise InputError(
-            f"images folder {shown(directory)} does not exist, or is no folder"
-        )
+        raise InputError(f"images folder {directory} does not exist, or is no folder")
     for held_out in (directory / "test", directory / "val"):
         if (directory / "train").is_dir() and held_out.is_dir():
             folders = ImageFolder(directory / "train"), ImageFolder(held_out)
@@ -161,7 +159,7 @@ def _split(
     if len(paths) < (wanted or calibration + 1):
         rest = "at least 1" if evaluation is None else str(evaluation)
         raise InputError(
-            f"{shown(folder.directory)} has {len(paths)} readable images: too few for "
+            f"{folder.directory} has {len(paths)} readable images: too few for "
             f"{calibration} calibration and {rest} evaluation images"
         )
     return (
@@ -175,8 +173,7 @@ def _take(folder: ImageFolder, network: Network, count: int | None) -> Images:
     needed = 1 if count is None else count
     if len(paths) < needed:
         raise InputError(
-            f"{shown(folder.directory)} has {len(paths)} readable images: too few for "
-            f"{needed}"
+            f"{folder.directory} has {len(paths)} readable images: too few for {needed}"
         )
     return _images(folder, network, paths, skipped)
 
@@ -186,8 +183,8 @@ def _refuse_different_classes(train: ImageFolder, held_out: ImageFolder) -> None
     different = sorted(set(train.classes) ^ set(held_out.classes))
     if different and not train.label_space == held_out.label_space == "imagenet":
         raise InputError(
-            f"{shown(train.directory)} and {shown(held_out.directory)} have different "
-            f"class folders: {shown(different[0])} is only in one of them"
+            f"{train.directory} and {held_out.directory} have different "
+            f"class folders: {different[0]} is only in one of them"
         )
 
 
@@ -196,7 +193,7 @@ def _images(
 ) -> Images:
     fit = _labels_fit(network, folder.label_space, len(folder.classes))
     return Images(
-        name=shown(folder.directory),
+        name=printable(str(folder.directory)),
         digest=folder.digest(paths),
         labels=torch.tensor(folder.labels(paths), dtype=torch.int64) if fit else None,
         skipped=skipped,

@@ -14,10 +14,10 @@ import torch
 from torch import nn
 
 from qubo_rounding.network import checkpoints, cifar_resnet, vision
-from qubo_rounding.network.messages import first_line, shown
+from qubo_rounding.network.messages import first_line
 from qubo_rounding.network.paths import data_path
 from qubo_rounding.network.preprocessing import Preprocessing
-from solvers.errors import InputError, UnknownNameError
+from solvers.errors import InputError, UnknownNameError, printable
 
 EMBEDDED = ("resnet18", "resnet20")
 _CIFAR = {f"resnet{depth}": depth for depth in cifar_resnet.DEPTHS}
@@ -173,19 +173,19 @@ def _from_file(model: str, path: Path, weights: str) -> Network:
     if class_count is not None:
         classes = class_count
         module = _build(model, classes, auxiliary)
-    checkpoints.load_state(module, checkpoint.state, f"{shown(path)} for {model}")
+    checkpoints.load_state(module, checkpoint.state, f"{path} for {model}")
     vision.drop_auxiliary(module)
     labels = checkpoint.metadata.get("labels", _labels(model, classes))
     if labels != "classes" and _LABELS.get(labels) != classes:
         known = ", ".join(f"{name} ({count})" for name, count in _LABELS.items())
         raise InputError(
-            f"checkpoint {shown(path)} has {classes} classes and labels "
-            f"{shown(labels)!r:.40}; expected {known} or classes"
+            f"checkpoint {path} has {classes} classes and labels "
+            f"{labels!r:.40}; expected {known} or classes"
         )
     return _network(
         model,
         module,
-        weights=shown(weights),
+        weights=printable(str(weights)),
         labels=labels,
         classes=classes,
         preprocessing=_preprocessing(
@@ -218,7 +218,7 @@ def _preprocessing(model: str, path: Path, described: str | None) -> Preprocessi
             return Preprocessing.from_json(described)
         except InputError as error:
             raise InputError(
-                f"checkpoint {shown(path)}, metadata preprocessing: {error}"
+                f"checkpoint {path}, metadata preprocessing: {error}"
             ) from None
     if model in _CIFAR:
         return _CIFAR_PREPROCESSING
@@ -241,13 +241,13 @@ def _from_factory(model: str, weights: str) -> Network:
         checkpoints.refuse_nonfinite(module, model)
     else:
         state = checkpoints.read_checkpoint(Path(weights)).state
-        checkpoints.load_state(module, state, f"{shown(weights)} for {model}")
+        checkpoints.load_state(module, state, f"{weights} for {model}")
     classes = _output_width(module)
     preprocessing = getattr(module, "preprocessing", None)
     return _network(
         model,
         module,
-        weights="factory" if weights == "auto" else shown(weights),
+        weights="factory" if weights == "auto" else printable(str(weights)),
         labels="imagenet" if classes == 1000 else "classes",
         classes=classes,
         preprocessing=preprocessing

@@ -1,0 +1,144 @@
+"""`auto` beside the solvers that it is made of, on problems of many kinds.
+
+    python -m benchmarks portfolio --problems planar:2000,resnet18.conv1.npz
+
+Problems are generated (CLASS:SIZE; see `benchmarks.harness.generated`), QUBO files, or
+saved rounding problems. Every solver gets the same seconds, seeds and one thread;
+kernels are compiled before the clock starts, and annealing and tabu search have no
+limit of their own. The table has each solver's mean gap to the lowest energy of all
+runs on the problem, in percent of that energy, summed over rows; and, in the lines of
+`auto`, the difference to the part with the lowest mean, with a 95 % interval (Welch's
+t): it is no worse beyond noise where the interval does not lie above 0.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import scipy.stats
+from tqdm import tqdm
+
+from benchmarks.harness.generated import CLASSES, generate
+from benchmarks.harness.log import RunLog, open_log, solver_key
+from benchmarks.harness.problems import load_problem
+from benchmarks.harness.qubos import measure, qubo_digest
+from benchmarks.harness.race import compile_for
+from benchmarks.harness.tables import columns
+from benchmarks.options import add
+from solvers import Budget, InputError, QuboBatch, Solver, label
+from solvers import read_qubo as read
+from solvers.composed.auto import ENDLESS
+from solvers.qubo import Float
+from solvers.registry import parse_solver
+
+PROBLEMS = (
+    "random:2000,signed:2000,torus:2000,planar:2000,random:800,planar:800,"
+    "dense:500,dense:1000,dense:2500,wishart:128,wishart:512,wishart:1152"
+)
+PARTS = ("lattice", f"sa[num_sweeps={ENDLESS}]", f"tabu[num_sweeps={ENDLESS}]")
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to the parser."""
+    add(parser, "problems", default=PROBLEMS)
+    add(parser, "budgets", default="1,10")
+    add(parser, "seeds", default=10)
+    add(parser, "log")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a table for each problem; return the exit code."""
+    solvers = [parse_solver(text) for text in ("auto", *PARTS)]
+    log = open_log("portfolio", options)
+    for text in tqdm(options.problems, desc="problems", disable=None):
+        qubo = load(text)
+        found = measure_all(text, qubo, solvers, options.seconds, options.seeds, log)
+        tqdm.write(f"\n{text}: {qubo.rows} rows, n = {qubo.n}\n{table(found)}")
+    return 0
+
+
+def load(text: str) -> QuboBatch:
+    """The batch that a text of ``--problems`` names."""
+    if text.partition(":")[0] in CLASSES:
+        return generate(text)
+    path = Path(text)
+    if path.suffix != ".npz":
+        return read(path)
+    batches = load_problem(path, None, None).to_qubos()
+    if len(batches) > 1:
+        raise InputError(f"{path} has {len(batches)} matrices; a problem has one here")
+    return batches[0]
+
+
+@dataclass(frozen=True)
+class Runs:
+    """The energies [seeds] that a solver reaches in so many seconds."""
+
+    solver: Solver
+    seconds: float
+    energies: Float
+
+
+def measure_all(
+    name: str,
+    qubo: QuboBatch,
+    solvers: Sequence[Solver],
+    seconds: Sequence[float],
+    seeds: int,
+    log: RunLog,
+) -> list[Runs]:
+    """All runs on a problem, of solvers that support it."""
+    found, content = [], qubo_digest(qubo, None)
+    compiled: set[Solver] = set()
+
+    def make(solver: Solver, seed: int, limit: float) -> dict[str, Any]:
+        if solver not in compiled:
+            compile_for(solver, qubo)
+            compiled.add(solver)
+        return measure(solver, qubo, seed, Budget(seconds=limit))
+
+    able = [solver for solver in solvers if solver.supports(qubo) is None]
+    plan = list(itertools.product(seconds, able))
+    for limit, solver in tqdm(plan, desc=name, leave=False, disable=None):
+        energies = []
+        for seed in range(seeds):
+            key = f"{content} {solver_key(solver)}@{limit!r} seed {seed}"
+            run = log.run(key, partial(make, solver, seed, limit))
+            energies.append(run["energy"])
+        found.append(Runs(solver, limit, np.array(energies)))
+    return found
+
+
+def table(found: Sequence[Runs]) -> str:
+    """A line for each solver and limit."""
+    heading = ["solver", "s", "mean gap %", "deviation", "auto - best part", "95 %"]
+    lowest = min(runs.energies.min() for runs in found)
+    unit = max(abs(lowest), 1e-300) / 100
+    lines = [heading]
+    for limit, group in itertools.groupby(found, lambda runs: runs.seconds):
+        own, *parts = group
+        best = min(parts, key=lambda runs: runs.energies.mean())
+        for runs in (own, *parts):
+            gaps = (runs.energies - lowest) / unit
+            mean, deviation = gaps.mean(), gaps.std(ddof=min(1, len(gaps) - 1))
+            line = [label(runs.solver), f"{limit:g}", f"{mean:.4f}", f"{deviation:.4f}"]
+            line += _difference(own, best, unit) if runs is own else ["", ""]
+            lines.append(line)
+    return columns(lines)
+
+
+def _difference(own: Runs, other: Runs, unit: float) -> list[str]:
+    """The difference of two means in the given unit, and its 95 % interval."""
+    text = f"{(own.energies.mean() - other.energies.mean()) / unit:+.4f}"
+    if len(own.energies) < 2 or np.ptp(own.energies) == np.ptp(other.energies) == 0:
+        return [text, "-"]
+    test = scipy.stats.ttest_ind(own.energies, other.energies, equal_var=False)
+    low, high = (end / unit for end in test.confidence_interval(0.95))
+    return [text, f"[{low:+.4f}, {high:+.4f}]"]

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
+from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
@@ -22,29 +25,60 @@ def over_rows(
     shared: tuple[object, ...],
     per_row: tuple[PerRow, ...],
     threads: int = 1,
+    *,
+    uneven: bool = False,
 ) -> None:
     """Run ``kernel(*shared, *per_row)`` on slices of rows, one slice per thread.
 
     The arrays of `per_row`, and those of named tuples in it, have the rows as their
     first axis and are cut into the slices. The kernel must treat rows independently; it
-    runs in parallel only if it releases the GIL.
+    runs in parallel only if it releases the GIL. Where some rows take much longer than
+    others (`uneven`), each is a slice, and threads take the next one when they are
+    free.
     """
     first_array = per_row[0]
     while isinstance(first_array, tuple):
         first_array = first_array[0]
     rows = len(first_array)
-    bounds = np.linspace(0, rows, min(threads, rows) + 1).astype(int)
+    threads = max(min(threads, rows), 1)
+    slices = rows if uneven and threads > 1 else threads
+    bounds = np.linspace(0, rows, slices + 1).astype(int)
     common = [_writable(part) for part in shared]
     parts = [_writable(part) for part in per_row]
+    left = deque(pairwise(bounds))
 
-    def run(first: int, last: int) -> None:
-        kernel(*common, *(_cut(part, first, last) for part in parts))
+    def work() -> None:
+        while left:
+            try:
+                first, last = left.popleft()
+            except IndexError:
+                return
+            kernel(*common, *(_cut(part, first, last) for part in parts))
 
-    if len(bounds) == 2:
-        run(0, rows)
-        return
-    with ThreadPoolExecutor(len(bounds) - 1) as pool:
-        list(pool.map(run, bounds[:-1], bounds[1:]))
+    futures = [_workers(threads - 1).submit(work) for _ in range(threads - 1)]
+    try:
+        work()
+    finally:
+        # The arrays are the caller's again only when nobody writes to them any more.
+        left.clear()
+        wait(futures)
+    for future in futures:
+        future.result()
+
+
+@cache
+def _workers(count: int) -> ThreadPoolExecutor:
+    """Threads that wait for work: to start them takes as long as many a kernel.
+
+    Only `over_rows` uses them, and no kernel calls it, so that they never wait for each
+    other.
+    """
+    return ThreadPoolExecutor(count, "rows")
+
+
+# A forked process has no threads but one.
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_workers.cache_clear)
 
 
 class _Memory:

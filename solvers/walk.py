@@ -111,3 +111,14 @@ def aligned(rows: int, width: int, dtype: np.dtype[Any], fill: float) -> NDArray
     array = raw[start : start + size].view(dtype).reshape(rows, width)
     array[:] = fill
     return array
+
+
+def apart(values: NDArray[Any]) -> NDArray[Any]:
+    """Values [k] as the first column of an array whose rows are cache lines.
+
+    Threads that write to one line wait for each other. All of the array's memory is its
+    own, so that kernels are compiled for it once, whatever its size.
+    """
+    lines = aligned(len(values), CACHE_LINE // values.itemsize, values.dtype, 0)
+    lines[:, 0] = values
+    return lines

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
+import threading
+
 import numpy as np
 import pytest
 
 from solvers.kernels import flips
 from solvers.testing import reference_energies
 from solvers.threads import over_rows
-from solvers.walk import Walk
+from solvers.walk import CACHE_LINE, Walk, apart
 from tests.cases import DTYPES, SIZES, flip_costs, make, some_states
 
 pytestmark = pytest.mark.arithmetic
@@ -76,3 +79,67 @@ def test_an_error_in_a_thread_surfaces():
 
     with pytest.raises(RuntimeError, match="from a thread"):
         over_rows(kernel, (), (np.zeros(4),), 2)
+
+
+def test_values_of_their_own_cache_lines():
+    values = np.arange(5, dtype=np.uint64)
+    lines = apart(values)
+    np.testing.assert_array_equal(lines[:, 0], values)
+    assert lines.strides == (CACHE_LINE, values.itemsize)
+    assert lines.ctypes.data % CACHE_LINE == 0
+
+
+class TestUneven:
+    """Each row is a slice, and threads take the next one when they are free."""
+
+    def test_a_thread_goes_on_while_another_is_at_a_long_row(self):
+        first_begun, done = threading.Event(), threading.Event()
+        left = [3]
+
+        def kernel(rows):
+            if rows[0] == 0:
+                first_begun.set()
+                assert done.wait(60)
+            else:
+                assert first_begun.wait(60)
+                left[0] -= 1
+                if not left[0]:
+                    done.set()
+
+        over_rows(kernel, (), (np.arange(4),), 2, uneven=True)
+
+    @pytest.mark.parametrize("threads", [1, 2, 3, 9])
+    @pytest.mark.parametrize("rows", [0, 1, 5])
+    def test_every_row_is_worked_on_once(self, rows, threads):
+        counts = np.zeros(rows, int)
+
+        def kernel(part):
+            part += 1
+
+        over_rows(kernel, (), (counts,), threads, uneven=True)
+        assert (counts == 1).all()
+
+    def test_what_a_thread_raises_ends_the_others(self):
+        def kernel(rows):
+            raise LookupError(rows[0])
+
+        with pytest.raises(LookupError):
+            over_rows(kernel, (), (np.arange(9),), 2, uneven=True)
+
+
+@pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_threads_are_made_anew_after_a_fork():
+    def kernel(part):
+        part += 1
+
+    counts = np.zeros(2, int)
+    over_rows(kernel, (), (counts,), 2)
+    child = os.fork()
+    if not child:
+        try:
+            over_rows(kernel, (), (counts,), 2)
+        finally:
+            os._exit(int((counts != 2).any()))
+    assert os.waitpid(child, 0)[1] == 0
+    assert (counts == 1).all()

@@ -100,8 +100,8 @@ class Blocks(NamedTuple):
 @inlined
 def take_lines(rng, t, lines):
     """Draw GROUP random lines of the table of thresholds from stream t."""
-    rng[t] += GOLDEN
-    bits = to_bits(rng[t])
+    rng[t, 0] += GOLDEN
+    bits = to_bits(rng[t, 0])
     for b in range(GROUP):
         lines[b] = np.int64(bits & UNSIGNED(LINES - 1))
         bits >>= UNSIGNED(8)
@@ -315,12 +315,13 @@ def anneal(
     F, Z : float32 and int8 [tiles, width, LANES]
     M, heat : float32 [tiles, LANES]
         Twice the M of each lane, and its temperature.
-    rng : uint64 [tiles]
+    rng : uint64 [tiles, 8]
+        Random streams, in the first column.
     energy, best : float64 [tiles, LANES]
         Present and lowest energies, relative to those where the lanes began.
     best_Z : int8 [tiles, width, LANES]
-    counts : int64 [tiles, 2]
-        Moves accepted; products made.
+    counts : int64 [tiles, 8]
+        Moves accepted; products made; nothing.
     """
     now = np.empty_like(heat)
     for factor in factors:

@@ -17,7 +17,7 @@ from solvers.kernels.vectors import LANES
 from solvers.lattice.moves import Vectors
 from solvers.qubo import Float, QuboBatch, States
 from solvers.threads import over_rows
-from solvers.walk import aligned
+from solvers.walk import aligned, apart
 
 # Up to this many variables the moves are one block: their fields stay in a near cache.
 WHOLE = 640
@@ -124,8 +124,8 @@ class Tiles:
         rows' units.
     best_Z : int8 [tiles, width, LANES]
         Z of the best states.
-    counts : int64 [tiles, 2]
-        The kernels' counts; the first is that of accepted moves.
+    counts : int64 [tiles, 8]
+        The kernels' counts, a cache line each; the first is that of accepted moves.
     """
 
     lanes: Lanes
@@ -167,10 +167,10 @@ class Tiles:
             Z=Z,
             M=_tiled(2 * half[:, None], (tiles, 1, LANES), SINGLE)[:, 0],
             scale=_tiled(full / mean, shape if lanes.varies else empty, SINGLE),
-            energy=np.zeros((tiles, LANES)),
-            best=np.zeros((tiles, LANES)),
+            energy=aligned(tiles, LANES, np.dtype(np.float64), 0.0),
+            best=aligned(tiles, LANES, np.dtype(np.float64), 0.0),
             best_Z=Z.copy(),
-            counts=np.zeros((tiles, 2), np.int64),
+            counts=apart(np.zeros(tiles, np.int64)),
         )
 
     def anneal(
@@ -207,19 +207,23 @@ class Tiles:
         kernel = kernels.anneal
         if lanes.blocks is not None:
             kernel, shared = kernels.anneal_blocks, (*shared, lanes.blocks)
+        streams = apart(rng)
         per_tile = (
             self.scale,
             self.F,
             self.Z,
             self.M,
             temperature,
-            rng,
+            streams,
             self.energy,
             self.best,
             self.best_Z,
             self.counts,
         )
-        over_rows(kernel, shared, per_tile, threads)
+        # Tiles pass through blocks together; otherwise each takes its own time.
+        uneven = lanes.blocks is None
+        over_rows(kernel, shared, per_tile, threads, uneven=uneven)
+        rng[:] = streams[:, 0]
 
     def states(self) -> States:
         """The best states [W, n] of the walks."""

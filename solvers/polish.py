@@ -15,7 +15,7 @@ from solvers.threads import over_rows
 MOVES = ("one-flip", "cyclic", "pair-flip")
 POLISHES = ("none", *MOVES)
 # Multiplications between two looks at the clock.
-CHUNK = 10**8
+CHUNK = 10**7
 # More passes than any descent takes.
 ALL = 10**9
 

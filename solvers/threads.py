@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import AbstractContextManager, nullcontext
 from functools import cache
 from itertools import pairwise
@@ -40,29 +40,33 @@ def over_rows(
     while isinstance(first_array, tuple):
         first_array = first_array[0]
     rows = len(first_array)
-    threads = max(min(threads, rows), 1)
-    slices = rows if uneven and threads > 1 else threads
+    busy = max(min(threads, rows), 1)
+    slices = rows if uneven and busy > 1 else busy
     bounds = np.linspace(0, rows, slices + 1).astype(int)
     common = [_writable(part) for part in shared]
     parts = [_writable(part) for part in per_row]
     left = deque(pairwise(bounds))
 
     def work() -> None:
-        while left:
+        while True:
             try:
                 first, last = left.popleft()
             except IndexError:
                 return
             kernel(*common, *(_cut(part, first, last) for part in parts))
 
-    futures = [_workers(threads - 1).submit(work) for _ in range(threads - 1)]
+    futures: list[Future[None]] = []
     try:
+        for _ in range(busy - 1):
+            futures.append(_workers(threads - 1).submit(work))
         work()
     finally:
-        # The arrays are the caller's again only when nobody writes to them any more.
+        # The arrays are the caller's again only when nobody writes to them any more. A
+        # thread that is still at another caller's rows is not waited for.
         left.clear()
-        wait(futures)
-    for future in futures:
+        begun = [future for future in futures if not future.cancel()]
+        wait(begun)
+    for future in begun:
         future.result()
 
 
@@ -70,8 +74,7 @@ def over_rows(
 def _workers(count: int) -> ThreadPoolExecutor:
     """Threads that wait for work: to start them takes as long as many a kernel.
 
-    Only `over_rows` uses them, and no kernel calls it, so that they never wait for each
-    other.
+    Only `over_rows` uses them, and no kernel calls it, so that none waits for another.
     """
     return ThreadPoolExecutor(count, "rows")
 

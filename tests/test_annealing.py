@@ -16,6 +16,7 @@ from solvers.polish import descend
 from solvers.qubo import QuboBatch
 from solvers.testing import example_batch, reference_energies
 from solvers.threads import over_rows
+from solvers.walk import Walk
 from tests.clocks import Clock
 
 pytestmark = pytest.mark.arithmetic
@@ -149,6 +150,22 @@ class TestSchedule:
         solver.solve(example_batch(2, 5))
         expected = np.geomspace(0.1, 10, sweeps) if sweeps > 1 else [10.0]
         np.testing.assert_allclose(np.concatenate(seen), np.tile(expected, 2))
+
+    def test_a_row_does_not_depend_on_the_others(self, monkeypatch):
+        """Nor does the moment at which its fields are refreshed."""
+        qubo = example_batch(4, 500)
+        moved = []
+
+        def move_to(walk, *arguments, kept=Walk.move_to):
+            moved.append(len(walk.z))
+            kept(walk, *arguments)
+
+        monkeypatch.setattr(Walk, "move_to", move_to)
+        solver = SimulatedAnnealing(num_sweeps=300, polish="none")
+        both = solver.solve(qubo)
+        alone = solver.solve(qubo.take([0]))
+        assert moved.count(4) == moved.count(1) > 2
+        np.testing.assert_array_equal(both.states[0], alone.states[0])
 
     def test_start_is_used(self):
         """One frozen sweep from a local optimum stays there."""

@@ -9,9 +9,12 @@ import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.harness.generated import CLASSES, generate
-from benchmarks.studies.portfolio import Runs, table
+from benchmarks.studies.portfolio import PARTS, Runs, table
 from solvers import InputError, QuboBatch, write_qubo
+from solvers.composed.auto import Auto
+from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
+from solvers.lattice.solver import Lattice
 from solvers.testing import brute_force
 
 
@@ -60,10 +63,11 @@ def test_the_seed_decides(name):
     ("text", "message"),
     [
         ("planer:30", "did you mean planar"),
-        ("planar", "give a size above 20, as in planar:2000"),
+        ("planar", "give a size from 21 to 20000, as in planar:2000"),
         ("planar:1e3", "give a size"),
         ("planar:٣٠", "give a size"),
         ("planar:20", "give a size"),
+        ("planar:" + "9" * 5000, "give a size"),
     ],
 )
 def test_names_that_are_none(text, message):
@@ -94,7 +98,7 @@ def test_the_command(tmp_path, capsys):
 
 def test_differences_are_to_the_part_with_the_lowest_mean():
     energies = {"auto": [-96.0, -98.0], "bad": [-90.0, -90.0], "good": [-100.0, -98.0]}
-    solvers = [Tabu(pool=k) for k in (1, 2, 3)]
+    solvers = [Auto(), Tabu(), SimulatedAnnealing()]
     found = [
         Runs(solver, 1.0, np.array(values))
         for solver, values in zip(solvers, energies.values(), strict=True)
@@ -106,3 +110,18 @@ def test_differences_are_to_the_part_with_the_lowest_mean():
     np.testing.assert_allclose([low, high], [2 - 6.0849, 2 + 6.0849], atol=1e-3)
     assert bad[2:] == ["10.0000", "0.0000"]
     assert good[2:] == ["1.0000", "1.4142"]
+
+
+def test_a_part_that_fails(monkeypatch, capsys):
+    """It is told in one line for each run; the others are in the table."""
+
+    def search(self, task):
+        raise MemoryError("enough")
+
+    monkeypatch.setattr(Lattice, "search", search)
+    arguments = ["--problems", "wishart:60", "--seconds", "0.05", "--seeds", "2"]
+    assert main(["portfolio", *arguments]) == 1
+    out, err = capsys.readouterr()
+    solvers = [line.split()[0] for line in out.splitlines()[3:]]
+    assert solvers == ["auto", *(text for text in PARTS if text != "lattice")]
+    assert err.count("error: solver lattice: MemoryError") == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import threading
 
 import numpy as np
@@ -138,6 +139,8 @@ def test_threads_are_made_anew_after_a_fork():
     child = os.fork()
     if not child:
         try:
+            # Without workers of its own it would wait for ever.
+            signal.alarm(30)
             over_rows(kernel, (), (counts,), 2)
         finally:
             os._exit(int((counts != 2).any()))

@@ -40,7 +40,9 @@ def contained(solver: Solver) -> Iterator[None]:
     try:
         with np.errstate():
             yield
-    except (Exception, SystemExit) as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
         said = reason(error)
         # Most messages for users begin so already.
         named = said if said.startswith("solver ") else f"solver {name}: {said}"

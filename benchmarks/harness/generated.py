@@ -28,6 +28,8 @@ KEPT = 0.99
 DENSITY, LARGEST = 0.1, 100
 # Rows of a Wishart problem.
 ROWS = 16
+# Largest number of variables: a matrix takes 8 bytes for each pair of them.
+MOST = 20_000
 
 
 def maxcut(n: int, edges: Pairs, weights: Float) -> QuboBatch:
@@ -105,13 +107,16 @@ def generate(text: str, seed: int = 0) -> QuboBatch:
     Raises
     ------
     InputError
-        No such class, or a size that is no number from 4.
+        No such class, or a size that is no number above 20 and at most 20 000.
     """
     name, _, size = text.partition(":")
     if name not in CLASSES:
         raise UnknownNameError("class of problems", name, tuple(CLASSES))
-    if not (size.isascii() and size.isdigit() and int(size) > DEGREE):
-        raise InputError(f"{text!r}: give a size above {DEGREE}, as in {name}:2000")
+    fits = size.isascii() and size.isdigit() and len(size) <= len(str(MOST))
+    if not (fits and DEGREE < int(size) <= MOST):
+        raise InputError(
+            f"{text!r:.60}: give a size from {DEGREE + 1} to {MOST}, as in {name}:2000"
+        )
     n = int(size)
     rng = np.random.default_rng([seed, n, list(CLASSES).index(name)])
     return CLASSES[name](n, rng)

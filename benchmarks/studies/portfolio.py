@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -25,6 +25,7 @@ import numpy as np
 import scipy.stats
 from tqdm import tqdm
 
+from benchmarks.harness.failures import SolverFailure, contained, refusal, report
 from benchmarks.harness.generated import CLASSES, generate
 from benchmarks.harness.log import RunLog, open_log, solver_key
 from benchmarks.harness.problems import load_problem
@@ -34,7 +35,7 @@ from benchmarks.harness.tables import columns
 from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label
 from solvers import read_qubo as read
-from solvers.composed.auto import ENDLESS
+from solvers.composed.auto import ENDLESS, Auto
 from solvers.qubo import Float
 from solvers.registry import parse_solver
 
@@ -57,11 +58,21 @@ def run(options: argparse.Namespace) -> int:
     """Print a table for each problem; return the exit code."""
     solvers = [parse_solver(text) for text in ("auto", *PARTS)]
     log = open_log("portfolio", options)
+    failed = False
     for text in tqdm(options.problems, desc="problems", disable=None):
         qubo = load(text)
-        found = measure_all(text, qubo, solvers, options.seconds, options.seeds, log)
-        tqdm.write(f"\n{text}: {qubo.rows} rows, n = {qubo.n}\n{table(found)}")
-    return 0
+        found: list[Runs] = []
+        try:
+            for runs in measure_all(
+                text, qubo, solvers, options.seconds, options.seeds, log
+            ):
+                found.append(runs)
+        finally:
+            if found:
+                heading = f"{text}: {qubo.rows} rows, n = {qubo.n}"
+                tqdm.write(f"\n{heading}\n{table(found)}")
+        failed |= any(len(runs.energies) < options.seeds for runs in found)
+    return int(failed)
 
 
 def load(text: str) -> QuboBatch:
@@ -79,7 +90,7 @@ def load(text: str) -> QuboBatch:
 
 @dataclass(frozen=True)
 class Runs:
-    """The energies [seeds] that a solver reaches in so many seconds."""
+    """The energies that a solver reaches in so many seconds, of runs that have one."""
 
     solver: Solver
     seconds: float
@@ -93,44 +104,52 @@ def measure_all(
     seconds: Sequence[float],
     seeds: int,
     log: RunLog,
-) -> list[Runs]:
-    """All runs on a problem, of solvers that support it."""
-    found, content = [], qubo_digest(qubo, None)
+) -> Iterator[Runs]:
+    """All runs on a problem, of solvers that support it, as they are finished."""
+    content = qubo_digest(qubo, None)
     compiled: set[Solver] = set()
 
     def make(solver: Solver, seed: int, limit: float) -> dict[str, Any]:
         if solver not in compiled:
-            compile_for(solver, qubo)
+            with contained(solver):
+                compile_for(solver, qubo)
             compiled.add(solver)
         return measure(solver, qubo, seed, Budget(seconds=limit))
 
-    able = [solver for solver in solvers if solver.supports(qubo) is None]
+    able = [solver for solver in solvers if refusal(solver, qubo) is None]
     plan = list(itertools.product(seconds, able))
     for limit, solver in tqdm(plan, desc=name, leave=False, disable=None):
         energies = []
         for seed in range(seeds):
             key = f"{content} {solver_key(solver)}@{limit!r} seed {seed}"
-            run = log.run(key, partial(make, solver, seed, limit))
+            try:
+                run = log.run(key, partial(make, solver, seed, limit))
+            except SolverFailure as failure:
+                report(failure)
+                continue
             energies.append(run["energy"])
-        found.append(Runs(solver, limit, np.array(energies)))
-    return found
+        yield Runs(solver, limit, np.array(energies))
 
 
 def table(found: Sequence[Runs]) -> str:
     """A line for each solver and limit."""
     heading = ["solver", "s", "mean gap %", "deviation", "auto - best part", "95 %"]
-    lowest = min(runs.energies.min() for runs in found)
+    found = [runs for runs in found if len(runs.energies)]
+    lowest = min((runs.energies.min() for runs in found), default=0.0)
     unit = max(abs(lowest), 1e-300) / 100
     lines = [heading]
     for limit, group in itertools.groupby(found, lambda runs: runs.seconds):
-        own, *parts = group
-        best = min(parts, key=lambda runs: runs.energies.mean())
-        for runs in (own, *parts):
+        members = list(group)
+        parts = [runs for runs in members if not isinstance(runs.solver, Auto)]
+        best = min(parts, key=lambda runs: runs.energies.mean(), default=None)
+        for runs in members:
             gaps = (runs.energies - lowest) / unit
             mean, deviation = gaps.mean(), gaps.std(ddof=min(1, len(gaps) - 1))
             line = [label(runs.solver), f"{limit:g}", f"{mean:.4f}", f"{deviation:.4f}"]
-            line += _difference(own, best, unit) if runs is own else ["", ""]
-            lines.append(line)
+            compared = best is not None and runs not in parts
+            lines.append(
+                line + (_difference(runs, best, unit) if compared else ["", ""])
+            )
     return columns(lines)
 
 

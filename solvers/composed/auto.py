@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
 from solvers.budget import Budget, Monitor
@@ -16,23 +16,24 @@ from solvers.flips.tabu import Tabu
 from solvers.lattice.moves import build_seconds, flatness
 from solvers.lattice.solver import Lattice
 from solvers.proofs.exact import Exact
-from solvers.qubo import QuboBatch, States
+from solvers.qubo import Float, QuboBatch, States
 from solvers.warming import freest_row
 
 # Rows of at most this many free variables are solved exactly in milliseconds.
 EXACT = 28
-# Above a flatness of FLAT, single flips may find more than moves along short vectors;
-# above FLATTER there are no short vectors.
-FLAT, FLATTER = 0.45, 0.65
+# Above this flatness there are no vectors short enough, and single flips do better.
+FLAT = 0.45
 # Largest rows * n**2 for which keeping a pool of states takes only seconds.
 SMALL = 5 * 10**7
 # If building a library of moves takes more than this share of the time limit, there is
 # only time for single flips.
 SHORT = 0.3
-# Share of the limits for which each of several solvers is tried.
-TRIAL = 0.1
+# Where less than this share of the couplings is not 0, a long anneal does best.
+SPARSE = 0.015
+# Share of the limits for which annealing and tabu search are tried.
+TRIAL = 0.06
 # Share of the time left that a long anneal gets; tabu search goes on from its states.
-LONG = 0.75
+LONG = 0.9
 # Number of sweeps that no limit in seconds has room for.
 ENDLESS = 10**9
 
@@ -43,14 +44,16 @@ class Auto(Solver):
 
     Rows of up to 28 free variables are solved exactly. In most layers short vectors
     decide, and `lattice` finds them. Where H is indefinite or its spectrum is flat
-    (`solvers.lattice.moves.flatness`), single flips are the best moves there are, and
-    it depends on the problem whether annealing or tabu search makes the most of them:
-    with a limit in seconds each is tried for a tenth of the time, and the one with the
-    lower sum of energies goes on (a long anneal leaves the last fifth of the time to
-    tabu search); without, they run in turn, each from the best states so far. In
-    between, `lattice` is tried, too. A search that ends before the time does runs again
-    with other random numbers; the best states are kept. With hardly any time, single
-    flips are annealed.
+    (`solvers.lattice.moves.flatness`), single flips are the best moves there are: tabu
+    search makes the most of them on flat spectra, a long anneal on sparse indefinite H.
+    Which of them does on other indefinite H depends on the problem. With a limit in
+    seconds a short anneal comes first. Tabu search gets the rest of the time if it is
+    as good after the same time; if not, a long anneal takes its place. A long anneal
+    leaves a tenth of the time to tabu search, from its states. Without a limit in
+    seconds both run in turn.
+
+    A search that ends before the time does runs again with other random numbers; the
+    best states are kept. With hardly any time, single flips are annealed.
     """
 
     name: ClassVar[str] = "auto"
@@ -61,11 +64,11 @@ class Auto(Solver):
         """What may be chosen with any seconds, and the polish."""
         row = freest_row(qubo)
         chosen = {
-            solver
+            type(solver): solver
             for seconds in (None, math.inf, 0.0)
             for solver in choose(qubo, seconds)
         }
-        for solver in chosen:
+        for solver in chosen.values():
             solver.compile_for(row)
         self.solve(row, budget=Budget(sweeps=1))
 
@@ -80,23 +83,15 @@ class Auto(Solver):
             for left, solver in zip(range(len(solvers), 0, -1), solvers, strict=True):
                 relay.run(solver, 1 / left)
         else:
-            leader = self.race(relay, solvers) if len(solvers) > 1 else solvers[0]
-            task.info["leader"] = leader.name
-            if leader != solvers[-1] and isinstance(leader, SimulatedAnnealing):
-                relay.run(leader, LONG)
-                leader = solvers[-1]
+            if len(solvers) > 1:
+                annealing, tabu = solvers
+                if density(task.qubo.H) > SPARSE:
+                    relay.run(tabu, 1.0, rival=relay.run(annealing, TRIAL))
+                relay.run(annealing, LONG)
             while relay.going:
-                relay.run(leader, 1.0)
+                relay.run(solvers[-1], 1.0)
         task.info["runs"] = relay.runs
         return relay.best
-
-    def race(self, relay: Relay, solvers: Sequence[Solver]) -> Solver:
-        """The solver that finds the lowest energies in a trial; the last of equals."""
-        leader, lowest = solvers[0], math.inf
-        for solver in solvers:
-            if (energy := relay.run(solver, TRIAL, tried=True)) <= lowest:
-                leader, lowest = solver, energy
-        return leader
 
 
 class Relay:
@@ -122,50 +117,91 @@ class Relay:
         self.going = True
         self._sweeps = task.budget.sweeps
 
-    def run(self, solver: Solver, share: float, tried: bool = False) -> float:
-        """Search with a share of the seconds and sweeps; return the sum of energies.
+    def run(self, solver: Solver, share: float, rival: float = math.inf) -> float:
+        """Search with a share of what is left; return the sum of the energies.
 
-        A search that is only `tried` begins where the task does and gets its share of
-        the whole; others begin at the best states and get their share of what is left.
+        Parameters
+        ----------
+        share
+            Share of the seconds and sweeps that are left.
+        rival
+            Sum of energies that a trial of another solver has reached. If the search
+            is above it after the time of a trial, it ends.
         """
         if not self.going:
             return math.inf
         task, threads = self._task, self._task.budget.threads
-        own = self._own_task(share, tried)
+        own = self._own_task(share, rival)
         states = task.qubo.pin(solver.search(own))
         energies = task.qubo.energies(states, threads)
         self.best = np.where((energies < self.lowest)[:, None], states, self.best)
         self.lowest = np.minimum(energies, self.lowest)
         self.runs += 1
         self.going = task.monitor.report(self.lowest)
+        for remark, value in own.info.items():
+            if isinstance(value, int | float):
+                task.info[remark] = task.info.get(remark, 0) + value
+            else:
+                task.info.setdefault(remark, value)
         if self._sweeps is not None:
             self._sweeps -= own.info.get("sweeps", 0)
             self.going &= self._sweeps > 0
         return float(energies.sum())
 
-    def _own_task(self, share: float, tried: bool) -> Task:
-        """The next search's part of the task, with random numbers of its own."""
-        task, budget = self._task, self._task.budget
-        seconds, sweeps = budget.seconds, self._sweeps
+    def _own_task(self, share: float, rival: float) -> Task:
+        """The next search's part of the task, with random numbers of its own.
+
+        A search that has a rival begins where the rival did, at the task's start.
+        """
+        task, budget, sweeps = self._task, self._task.budget, self._sweeps
+        seconds = budget.seconds
         if seconds is not None:
-            left = seconds if tried else task.monitor.remaining()
-            seconds = max(min(share * left, task.monitor.remaining()), 1e-3)
+            seconds = max(share * task.monitor.remaining(), 1e-3)
         if sweeps is not None:
             sweeps = max(int(share * sweeps), 1)
-        budget = replace(budget, seconds=seconds, sweeps=sweeps)
-        monitor = Monitor(
-            lambda _, best: task.monitor.record(best), clock=task.monitor.clock
-        )
-        monitor.start(budget, task.monitor.best)
+        fresh = math.isfinite(rival) or self.best is task.start
+        monitor = Contest(task.monitor, rival, TRIAL * (budget.seconds or math.inf))
+        own = replace(budget, seconds=seconds, sweeps=sweeps)
+        monitor.start(own, task.monitor.best)
         return replace(
             task,
-            start=task.start if tried else self.best,
-            warm=task.warm or not (tried or self.best is task.start),
+            start=task.start if fresh else self.best,
+            warm=task.warm or not fresh,
             seed=task.seed + (self.runs << 40),
-            budget=budget,
+            budget=own,
             monitor=monitor,
-            info=task.info if self.runs == 0 else {},
+            info={},
         )
+
+
+class Contest(Monitor):
+    """Reports to another monitor, and ends a search that a rival has beaten.
+
+    Parameters
+    ----------
+    outer
+        The monitor to report to.
+    rival
+        The sum of energies that the search is to reach …
+    seconds
+        … by this time.
+    """
+
+    def __init__(self, outer: Monitor, rival: float, seconds: float) -> None:
+        super().__init__(lambda _, best: outer.record(best), clock=outer.clock)
+        self._rival, self._by = rival, seconds
+
+    def report(self, energies: Float) -> bool:
+        """Record the energies; true if the search may go on."""
+        going = super().report(energies)
+        return going and not (
+            self.elapsed() >= self._by and float(energies.sum()) > self._rival
+        )
+
+
+def density(H: NDArray[np.floating[Any]]) -> float:
+    """Share of the entries of H [n, n] that are not 0."""
+    return float(np.count_nonzero(H)) / max(H.size, 1)
 
 
 def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
@@ -183,10 +219,12 @@ def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
         tabu = replace(tabu, num_sweeps=ENDLESS)
         annealing = replace(annealing, num_sweeps=ENDLESS)
     flat = flatness(qubo.H)
-    if flat is None or flat > FLATTER:
+    if flat is None:
         return annealing, tabu
+    if flat > FLAT:
+        return (tabu,)
     if seconds is None and qubo.rows * qubo.n**2 > SMALL:
         return (Lattice(elites=1, num_sweeps=100),)
     if seconds is not None and build_seconds("pairs", qubo.n) > SHORT * seconds:
         return (annealing,)
-    return (Lattice(), annealing, tabu) if flat > FLAT else (Lattice(),)
+    return (Lattice(),)

@@ -19,8 +19,11 @@ from solvers.walk import Walk
 
 # Temperatures in units of the median flip cost at a one-flip local optimum.
 HOT, COLD = 0.3, 0.03
-# Sweeps of a chunk: after each the fields are refreshed and the energies reported.
+# Sweeps of a chunk.
 CHUNK = 50
+# Fields are refreshed and energies reported after so many sweeps per variable: reading
+# all of H for it takes longer than many a cold sweep.
+REFRESH = 0.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,7 +79,12 @@ class SimulatedAnnealing(Solver):
             log_hot, log_cold = np.log([self.beta_min, self.beta_max])
         else:
             # The local optimum that gives the temperatures may be the best state.
-            lowest_states = descend(qubo, task.start, threads=threads)
+            lowest_states = descend(
+                qubo,
+                task.start,
+                threads=threads,
+                going=lambda _: task.monitor.remaining() > 0,
+            )
             lowest = qubo.energies(lowest_states, threads)
             unit = typical_flip_cost(qubo, lowest_states, threads)[:, None]
             log_hot, log_cold = -np.log(HOT * unit), -np.log(COLD * unit)
@@ -84,10 +92,11 @@ class SimulatedAnnealing(Solver):
             float(np.exp(np.median(end))) for end in (log_hot, log_cold)
         )
         dtype = np.float32 if self.float32 and _fits_float32(qubo) else np.float64
-        begun = task.monitor.elapsed()
         walk = Walk.at(qubo, task.start, threads, dtype)
-        best = walk.z.copy()
+        best, running = walk.z.copy(), lowest.copy()
         rng = task.streams()
+        begun = task.monitor.elapsed()
+        walk.move_to(qubo, task.start, threads)
         # Setting up the fields takes about as long as a hot sweep.
         schedule = Schedule(
             task.monitor,
@@ -97,37 +106,47 @@ class SimulatedAnnealing(Solver):
             rounds=self.num_restarts,
             closed=True,
         )
-        while (chunk := schedule.next()) is not None:
-            # Fresh fields: rounding makes them drift. A new anneal begins at the start.
-            states = task.start if schedule.fresh else walk.states()
-            walk.move_to(qubo, states, threads)
-            beta = np.exp(log_hot + (log_cold - log_hot) * chunk[0])
-            beta = np.broadcast_to(beta, (qubo.rows, len(chunk[0]))).copy()
-            over_rows(
-                flips.anneal,
-                (walk.H,),
-                (
-                    walk.z,
-                    walk.u,
-                    walk.q,
-                    walk.energy,
-                    best,
-                    lowest.copy(),
-                    beta,
-                    rng,
-                    walk.flips,
-                ),
-                threads,
-            )
-            # The kernel's energies drift with the fields: only exact ones count.
+        judged, going = 0, True
+        while going:
+            chunk = schedule.next()
+            if chunk is not None:
+                if schedule.fresh:
+                    walk.move_to(qubo, task.start, threads)
+                beta = np.exp(log_hot + (log_cold - log_hot) * chunk[0])
+                beta = np.broadcast_to(beta, (qubo.rows, len(chunk[0]))).copy()
+                over_rows(
+                    flips.anneal,
+                    (walk.H,),
+                    (
+                        walk.z,
+                        walk.u,
+                        walk.q,
+                        walk.energy,
+                        best,
+                        running,
+                        beta,
+                        rng,
+                        walk.flips,
+                    ),
+                    threads,
+                )
+            new = schedule.taken - judged
+            if not new:
+                break
+            if chunk is not None and new < REFRESH * qubo.n:
+                continue
+            # Rounding makes fields and energies drift: only exact ones count, and the
+            # fields are set up afresh.
             states = (best[:, : qubo.n] < 0).astype(np.uint8)
             energies = qubo.energies(states, threads)
             lowest_states = np.where(
                 (energies < lowest)[:, None], states, lowest_states
             )
             lowest = np.minimum(energies, lowest)
-            if not task.monitor.report(lowest):
-                break
+            going = task.monitor.report(lowest) and chunk is not None
+            if going:
+                walk.move_to(qubo, walk.states(), threads)
+                judged, running = schedule.taken, lowest.copy()
         task.info["sweeps"] = schedule.taken
         task.info["flips"] = int(walk.flips.sum())
         return lowest_states

@@ -15,7 +15,8 @@ from solvers.io.model import as_model
 from solvers.qubo import Float
 from solvers.registry import parse_solver
 
-# Exact for the smallest problems, tabu for general ones, `lattice` for roundings.
+# Exact for the smallest problems, single flips for general ones, `lattice` for
+# roundings.
 DEFAULT_SOLVER = "auto"
 
 

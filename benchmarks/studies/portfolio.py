@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -88,7 +89,7 @@ def load(text: str) -> QuboBatch:
     return batches[0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Runs:
     """The energies that a solver reaches in so many seconds, of runs that have one."""
 
@@ -146,10 +147,9 @@ def table(found: Sequence[Runs]) -> str:
             gaps = (runs.energies - lowest) / unit
             mean, deviation = gaps.mean(), gaps.std(ddof=min(1, len(gaps) - 1))
             line = [label(runs.solver), f"{limit:g}", f"{mean:.4f}", f"{deviation:.4f}"]
-            compared = best is not None and runs not in parts
-            lines.append(
-                line + (_difference(runs, best, unit) if compared else ["", ""])
-            )
+            if best is not None and isinstance(runs.solver, Auto):
+                line += _difference(runs, best, unit)
+            lines.append(line + [""] * (len(heading) - len(line)))
     return columns(lines)
 
 
@@ -158,6 +158,9 @@ def _difference(own: Runs, other: Runs, unit: float) -> list[str]:
     text = f"{(own.energies.mean() - other.energies.mean()) / unit:+.4f}"
     if len(own.energies) < 2 or np.ptp(own.energies) == np.ptp(other.energies) == 0:
         return [text, "-"]
-    test = scipy.stats.ttest_ind(own.energies, other.energies, equal_var=False)
+    with warnings.catch_warnings():
+        # Energies that are all the same are no loss of precision.
+        warnings.simplefilter("ignore", RuntimeWarning)
+        test = scipy.stats.ttest_ind(own.energies, other.energies, equal_var=False)
     low, high = (end / unit for end in test.confidence_interval(0.95))
     return [text, f"[{low:+.4f}, {high:+.4f}]"]

@@ -10,7 +10,7 @@ import pytest
 
 from solvers.base import Solver
 from solvers.budget import Budget, Monitor
-from solvers.composed.auto import ENDLESS, LONG, TRIAL, Auto, choose, density
+from solvers.composed.auto import ENDLESS, LONG, TRIAL, Auto, choose, density, is_open
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
 from solvers.lattice.solver import Lattice
@@ -60,6 +60,8 @@ def test_the_choice():
     assert choose(patches(2, 60), None) == (Lattice(),)
     assert choose(wishart(60, 70), None) == (Tabu(),)
     assert choose(wishart(60, 200), 1.0) == (TABU,)
+    assert choose(wishart(60, 200), 1e-4) == (ANNEALING, TABU)
+    assert choose(wishart(60, 200), 3e-4, threads=2) == (TABU,)
     assert choose(graph(60), None) == (SimulatedAnnealing(), Tabu())
     assert choose(graph(60), 1.0) == (ANNEALING, TABU)
     large = patches(400, 400)
@@ -68,7 +70,12 @@ def test_the_choice():
     assert choose(large, None) == (Lattice(elites=1, num_sweeps=100),)
 
 
-def test_density():
+def test_open_problems():
+    """Neither sparse ones nor those that have a flat spectrum."""
+    dense = QuboBatch.from_matrix(np.random.default_rng(0).normal(size=(40, 40)))
+    assert is_open(dense)
+    assert not is_open(graph(600))
+    assert not is_open(wishart(60, 200))
     assert density(np.eye(4)) == 0.25
     assert density(np.empty((0, 0))) == 0
 
@@ -144,7 +151,7 @@ class TestRelay:
             "solvers.composed.auto.choose",
             lambda *_: (Flipper(count=first), Flipper(count=second)),
         )
-        monkeypatch.setattr("solvers.composed.auto.density", lambda H: float(dense))
+        monkeypatch.setattr("solvers.composed.auto.is_open", lambda qubo: dense)
         monitor = Monitor(clock=Clock(last=1000))
         return Auto(polish="none").solve(
             self.qubo, budget=Budget(**budget), monitor=monitor

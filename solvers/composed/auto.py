@@ -28,8 +28,11 @@ SMALL = 5 * 10**7
 # If building a library of moves takes more than this share of the time limit, there is
 # only time for single flips.
 SHORT = 0.3
-# Where less than this share of the couplings is not 0, a long anneal does best.
+# Where less than this share of the entries of H is not 0, a long anneal does best.
 SPARSE = 0.015
+# Seconds of a thread per row and squared number of variables below which tabu search
+# falls behind annealing on flat spectra.
+SOON = 5e-8
 # Share of the limits for which annealing and tabu search are tried.
 TRIAL = 0.06
 # Share of the time left that a long anneal gets; tabu search goes on from its states.
@@ -45,12 +48,12 @@ class Auto(Solver):
     Rows of up to 28 free variables are solved exactly. In most layers short vectors
     decide, and `lattice` finds them. Where H is indefinite or its spectrum is flat
     (`solvers.lattice.moves.flatness`), single flips are the best moves there are: tabu
-    search makes the most of them on flat spectra, a long anneal on sparse indefinite H.
-    Which of them does on other indefinite H depends on the problem. With a limit in
-    seconds a short anneal comes first. Tabu search gets the rest of the time if it is
-    as good after the same time; if not, a long anneal takes its place. A long anneal
-    leaves a tenth of the time to tabu search, from its states. Without a limit in
-    seconds both run in turn.
+    search makes the most of them on flat spectra, given time, and a long anneal on
+    sparse indefinite H. Which of them does on other indefinite H depends on the
+    problem. With a limit in seconds a short anneal comes first. Tabu search gets the
+    rest of the time if it is as good after the same time; if not, a long anneal takes
+    its place. A long anneal leaves a tenth of the time to tabu search, from its states.
+    Without a limit in seconds both run in turn.
 
     A search that ends before the time does runs again with other random numbers; the
     best states are kept. With hardly any time, single flips are annealed.
@@ -74,18 +77,19 @@ class Auto(Solver):
 
     def search(self, task: Task) -> States:
         """Choose the solvers, try them if there are several, and run the best."""
-        solvers = choose(task.qubo, task.budget.seconds)
+        budget = task.budget
+        solvers = choose(task.qubo, budget.seconds, budget.threads)
         task.info["method"] = " ".join(solver.name for solver in solvers)
         if solvers == (Exact(),):
             return solvers[0].search(task)
         relay = Relay(task)
-        if task.budget.seconds is None:
+        if budget.seconds is None:
             for left, solver in zip(range(len(solvers), 0, -1), solvers, strict=True):
                 relay.run(solver, 1 / left)
         else:
             if len(solvers) > 1:
                 annealing, tabu = solvers
-                if density(task.qubo.H) > SPARSE:
+                if is_open(task.qubo):
                     relay.run(tabu, 1.0, rival=relay.run(annealing, TRIAL))
                 relay.run(annealing, LONG)
             while relay.going:
@@ -204,13 +208,22 @@ def density(H: NDArray[np.floating[Any]]) -> float:
     return float(np.count_nonzero(H)) / max(H.size, 1)
 
 
-def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
+def is_open(qubo: QuboBatch) -> bool:
+    """Whether only a trial can tell if annealing or tabu search does better."""
+    return density(qubo.H) > SPARSE and flatness(qubo.H) is None
+
+
+def choose(
+    qubo: QuboBatch, seconds: float | None, threads: int = 1
+) -> tuple[Solver, ...]:
     """The solvers for a batch, with the effort that its size allows.
 
     Parameters
     ----------
     seconds
         Time limit of the search; None if it ends by its own limits.
+    threads
+        Number of threads of the search.
     """
     if qubo.free().sum(axis=1).max(initial=0) <= EXACT:
         return (Exact(),)
@@ -222,7 +235,9 @@ def choose(qubo: QuboBatch, seconds: float | None) -> tuple[Solver, ...]:
     if flat is None:
         return annealing, tabu
     if flat > FLAT:
-        return (tabu,)
+        soon = SOON * qubo.rows * qubo.n**2
+        late = seconds is None or seconds * threads > soon
+        return (tabu,) if late else (annealing, tabu)
     if seconds is None and qubo.rows * qubo.n**2 > SMALL:
         return (Lattice(elites=1, num_sweeps=100),)
     if seconds is not None and build_seconds("pairs", qubo.n) > SHORT * seconds:

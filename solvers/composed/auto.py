@@ -37,6 +37,8 @@ SOON = 5e-8
 TRIAL = 0.06
 # Share of the time left that a long anneal gets; tabu search goes on from its states.
 LONG = 0.9
+# Remarks of the searches that are added up; of others the last one stays.
+ADDED = ("sweeps", "flips", "accepted", "library_seconds")
 # Number of sweeps that no limit in seconds has room for.
 ENDLESS = 10**9
 
@@ -76,7 +78,7 @@ class Auto(Solver):
         self.solve(row, budget=Budget(sweeps=1))
 
     def search(self, task: Task) -> States:
-        """Choose the solvers, try them if there are several, and run the best."""
+        """Choose the solvers and run them, in turn or against each other."""
         budget = task.budget
         solvers = choose(task.qubo, budget.seconds, budget.threads)
         task.info["method"] = " ".join(solver.name for solver in solvers)
@@ -143,10 +145,9 @@ class Relay:
         self.runs += 1
         self.going = task.monitor.report(self.lowest)
         for remark, value in own.info.items():
-            if isinstance(value, int | float):
-                task.info[remark] = task.info.get(remark, 0) + value
-            else:
-                task.info.setdefault(remark, value)
+            before = task.info.get(remark)
+            added = before is not None and remark in ADDED
+            task.info[remark] = before + value if added else value
         if self._sweeps is not None:
             self._sweeps -= own.info.get("sweeps", 0)
             self.going &= self._sweeps > 0

@@ -14,7 +14,8 @@ from solvers.errors import InputError, shown
 from solvers.qubo import Float
 
 # Numbers that a trace may hold, and entries, each of which takes memory of its own:
-# together some 10 MB, and twice that while a solution is made of them.
+# together some 10 MB, and twice that while a solution is made of them. The least number
+# of entries stays even if there are more rows than that has room for.
 TRACE_NUMBERS, TRACE_ENTRIES, LEAST_ENTRIES = 2**20, 2**14, 64
 # Returns the seconds since a fixed moment.
 Clock = Callable[[], float]

@@ -137,6 +137,16 @@ def read_only(array: NDArray[_Scalar]) -> NDArray[_Scalar]:
     return view
 
 
+def restore(instance: Any, state: dict[str, Any]) -> None:
+    """`__setstate__` of frozen classes whose arrays are read-only.
+
+    numpy's arrays come writable out of a pickle and out of `deepcopy`.
+    """
+    for name, value in state.items():
+        kept = read_only(value) if isinstance(value, np.ndarray) else value
+        object.__setattr__(instance, name, kept)
+
+
 def require_finite(name: str, array: NDArray[Any]) -> None:
     """Refuse NaN and inf; the message gives the index of the first."""
     # A finite sum has finite terms, and needs no array of booleans. A sum that is not

@@ -18,6 +18,7 @@ from solvers.checks import (
     require_count,
     require_finite,
     require_symmetric,
+    restore,
     whole,
 )
 from solvers.errors import InputError, shown
@@ -134,11 +135,7 @@ class QuboBatch:
             own = None if value is None else read_only(value.copy())
             object.__setattr__(self, name, own)
 
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        # numpy's arrays come writable out of a pickle and out of `deepcopy`.
-        for name, value in state.items():
-            kept = read_only(value) if isinstance(value, np.ndarray) else value
-            object.__setattr__(self, name, kept)
+    __setstate__ = restore
 
     @property
     def n(self) -> int:

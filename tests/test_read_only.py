@@ -68,8 +68,12 @@ def test_a_batch_is_read_only(derive):
         assert not array.flags.writeable, name
 
 
-def test_a_problem_is_read_only():
-    posed = problem()
+@pytest.mark.parametrize(
+    "derive",
+    [lambda posed: posed, deepcopy, lambda posed: pickle.loads(pickle.dumps(posed))],
+)
+def test_a_problem_is_read_only(derive):
+    posed = derive(problem())
     found = arrays(posed) | {"base": posed.base, "fixed": posed.fixed}
     assert len(found) == 9
     for owner in posed.to_qubos():

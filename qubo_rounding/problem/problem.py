@@ -23,6 +23,7 @@ from solvers.checks import (
     read_only,
     real,
     require_kind,
+    restore,
     whole,
 )
 from solvers.errors import InputError, shown
@@ -106,6 +107,8 @@ class RoundingProblem:
             raise InputError(f"meta must be a mapping, not {shown(self.meta)}")
         if not is_whole(bits := self.meta.get("bits", 0)):
             raise InputError(f"bits in meta must be a whole number, not {shown(bits)}")
+
+    __setstate__ = restore
 
     @classmethod
     def on_grid(

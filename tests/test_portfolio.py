@@ -75,6 +75,11 @@ def test_names_that_are_none(text, message):
         generate(text)
 
 
+def test_a_misspelt_class_is_no_file(capsys):
+    assert main(["portfolio", "--problems", "planer:300"]) == 2
+    assert "did you mean planar" in capsys.readouterr().err
+
+
 def test_the_command(tmp_path, capsys):
     """Generated problems, files and saved runs; energies bear out a brute force."""
     qubo = QuboBatch.from_matrix(np.random.default_rng(0).normal(size=(12, 12)))

@@ -149,7 +149,7 @@ class RunLog:
         if newline:
             self._take(whole.split(b"\n"), settings, about)
         elif torn[: len(BEGINNING)] != BEGINNING[: len(torn)]:
-            raise InputError(f"{path} is not a log of runs")
+            raise InputError(f"{path} is not a log of runs; name another file")
         if torn:
             # A last line without an end was cut off while it was written.
             _cut(path, len(whole) + len(newline))
@@ -242,5 +242,5 @@ def _parsed(path: Path, at: int, line: bytes, what: str) -> dict[str, Any]:
     except (ValueError, KeyError, TypeError, RecursionError):
         pass
     if at == 1:
-        raise InputError(f"{path} is not a log of runs")
+        raise InputError(f"{path} is not a log of runs; name another file")
     raise InputError(f"{path}:{at}: not a run; remove the line, or name another file")

@@ -27,7 +27,7 @@ import scipy.stats
 from tqdm import tqdm
 
 from benchmarks.harness.failures import SolverFailure, contained, refusal, report
-from benchmarks.harness.generated import CLASSES, generate
+from benchmarks.harness.generated import generate
 from benchmarks.harness.log import RunLog, open_log, solver_key
 from benchmarks.harness.problems import load_problem
 from benchmarks.harness.qubos import measure, qubo_digest
@@ -78,9 +78,9 @@ def run(options: argparse.Namespace) -> int:
 
 def load(text: str) -> QuboBatch:
     """The batch that a text of ``--problems`` names."""
-    if text.partition(":")[0] in CLASSES:
-        return generate(text)
     path = Path(text)
+    if ":" in text and not path.exists():
+        return generate(text)
     if path.suffix != ".npz":
         return read(path)
     batches = load_problem(path, None, None).to_qubos()

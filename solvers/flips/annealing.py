@@ -110,7 +110,8 @@ class SimulatedAnnealing(Solver):
         while going:
             chunk = schedule.next()
             if chunk is not None:
-                if schedule.fresh:
+                # The first anneal stands at the start already.
+                if schedule.fresh and schedule.taken > len(chunk[0]):
                     walk.move_to(qubo, task.start, threads)
                 beta = np.exp(log_hot + (log_cold - log_hot) * chunk[0])
                 beta = np.broadcast_to(beta, (qubo.rows, len(chunk[0]))).copy()

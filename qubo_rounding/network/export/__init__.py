@@ -1,0 +1,1 @@
+"""Quantized networks as files: integers with their scales, and ONNX."""

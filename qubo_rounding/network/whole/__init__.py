@@ -1,0 +1,1 @@
+"""Whole networks: every layer rounded in the order of the graph."""

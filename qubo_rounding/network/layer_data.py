@@ -90,11 +90,40 @@ def layer_data(
         If the problem is not the layer's, or its objective is not the error of the
         layer's output; if memory does not suffice; on what `capture_inputs` refuses.
     """
-    module = find_layer(network, layer)
-    original = module if reference is None else find_layer(reference, layer)
-    count = groups(module)
-    _require_match(problem, original, layer, count)
+    original = find_layer(network if reference is None else reference, layer)
+    _require_match(problem, original, layer)
     inputs, sources = _captured_inputs(network, layer, batches, reference)
+    return data_of_inputs(network, layer, problem, inputs, sources, original)
+
+
+def data_of_inputs(
+    network: nn.Module,
+    layer: str,
+    problem: RoundingProblem,
+    inputs: list[Tensor],
+    sources: list[Tensor],
+    original: nn.Module,
+) -> list[LayerData]:
+    """`LayerData` of a layer whose inputs are known.
+
+    Parameters
+    ----------
+    network, layer, problem
+        As in `layer_data`.
+    inputs, sources
+        The layer's inputs in the network and in the original one, a tensor per image.
+    original
+        The layer in the original network.
+
+    Raises
+    ------
+    InputError
+        If the problem is not the layer's, or its objective is not the error of the
+        layer's output.
+    """
+    module = find_layer(network, layer)
+    count = groups(module)
+    _require_match(problem, original, layer)
     activation = following_activation(network, layer)
     floor = (problem.scale * problem.base).reshape(count, -1, problem.n)
     weight = problem.weight.reshape(floor.shape)
@@ -237,10 +266,8 @@ def _not_in_place(module: nn.Module) -> nn.Module:
     return cast(nn.Module, changed)
 
 
-def _require_match(
-    problem: RoundingProblem, original: nn.Module, layer: str, count: int
-) -> None:
-    rows = weight_rows(original)
+def _require_match(problem: RoundingProblem, original: nn.Module, layer: str) -> None:
+    rows, count = weight_rows(original), groups(original)
     if problem.weight.shape != rows.shape or not np.allclose(
         problem.weight, rows, rtol=1e-5, atol=1e-7
     ):

@@ -1,0 +1,142 @@
+"""The rounding of one layer in a rounded network, from its moments."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from qubo_rounding.network.whole.parts import Parts
+from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.problem import RoundingProblem
+from qubo_rounding.problem.target_moments import TargetMoments
+from solvers import Budget, Solver
+from solvers.layer_data import LayerData
+
+Array = NDArray[np.float64]
+# Ridge of the shift that is judged on held-out images, in mean diagonals of H.
+DAMPING = 1e-3
+
+
+@dataclass(frozen=True, eq=False)
+class Rounded:
+    """A layer's rounding.
+
+    Attributes
+    ----------
+    problem
+        The problem at the final scale; its objective trusts the shift as far as it
+        was found to hold.
+    states : [R, n]
+        The answer.
+    change : float64 [R, n]
+        Rounded minus original weights.
+    bias_shift : float64 [R], optional
+        What the bias gains.
+    report
+        Errors and seconds, see `quantize_network`.
+    """
+
+    problem: RoundingProblem
+    states: NDArray[np.integer[Any]]
+    change: Array
+    bias_shift: Array | None
+    report: dict[str, Any]
+
+
+def trusted_share(fit: TargetMoments, held: TargetMoments) -> float:
+    """How much of the shift of the weights holds on other images, from 0 to 1.
+
+    The shift D makes up for the errors on some images; ``α D`` is best on others for
+    ``α = tr(P Dᵀ) / tr(D H Dᵀ)``, with their P and H.
+    """
+    D = fit.shift(DAMPING)
+    groups = D.reshape(len(held.second_moment), -1, D.shape[1])
+    quadratic = float(np.einsum("gri,gri->", groups @ held.second_moment, groups))
+    linear = float(np.einsum("ri,ri->", held.pull, D))
+    return min(max(linear / quadratic, 0.0), 1.0) if quadratic > 0 else 1.0
+
+
+def round_layer(
+    weight: Array,
+    moments: tuple[TargetMoments, TargetMoments | None],
+    grid: Grid,
+    solver: Solver,
+    parts: Parts,
+    *,
+    budget: Budget,
+    seed: int,
+    data: Callable[[RoundingProblem], list[LayerData]] | None = None,
+) -> Rounded:
+    """Round a layer's weights so that its output errs least.
+
+    Parameters
+    ----------
+    weight
+        ``[R, n]``.
+    moments
+        Those of the calibration images, and of held-out images if there are any.
+    data
+        Gives the layer's data for a problem, for solvers that want it.
+    """
+    fit, held = moments
+    raw = fit
+    if parts.bias:
+        fit = fit.centred()
+        held = None if held is None else held.centred()
+    trust = 1.0
+    if parts.trust and held is not None and fit.pull.any():
+        trust = trusted_share(fit, held)
+    H = fit.second_moment
+    problem = RoundingProblem.on_grid(
+        weight,
+        grid,
+        H[0] if len(H) == 1 else H,
+        gradient=-2 * trust * fit.pull,
+        constant=trust**2 * fit.square,
+    )
+    problem = replace(problem, scale=as_float32(problem.scale))
+    nearest = problem.decode(problem.nearest()) - weight
+    begun = time.perf_counter()
+
+    def solve(posed: RoundingProblem) -> NDArray[np.integer[Any]]:
+        given = data(posed) if data is not None and solver.uses_data else None
+        return posed.join(
+            [
+                solver.solve(
+                    qubo,
+                    seed=seed,
+                    budget=budget,
+                    data=None if given is None else given[block],
+                ).states
+                for block, qubo in enumerate(posed.to_qubos())
+            ]
+        )
+
+    states = solve(problem)
+    change = problem.decode(states) - weight
+    report: dict[str, Any] = {
+        "seconds": time.perf_counter() - begun,
+        "trust": trust,
+        "error": float(fit.error(change).sum()),
+        "error_nearest": float(fit.error(nearest).sum()),
+        "guarded": False,
+    }
+    if held is not None:
+        report["heldout_error"] = float(held.error(change).sum())
+        report["heldout_error_nearest"] = float(held.error(nearest).sum())
+        worse = report["heldout_error"] > report["heldout_error_nearest"]
+        if parts.guard and worse:
+            states, change = problem.nearest(), nearest
+            report["guarded"] = True
+    shift = raw.bias_shift(change) if parts.bias else None
+    return Rounded(problem, states, change, shift, report)
+
+
+def as_float32(scale: Array) -> Array:
+    """Grid steps rounded to float32, as exported files hold them."""
+    return scale.astype(np.float32).astype(np.float64)

@@ -66,6 +66,9 @@ class Values:
         InputError
             It does not fit into memory and cannot be written to a file.
         """
+        if isinstance(value, Tensor) and not _channels_last(value):
+            # Files hold no other layouts, and layouts decide in what order sums run.
+            value = value.contiguous()
         size = _size(value)
         if self._limit is not None and self._bytes + size > self._limit:
             if isinstance(value, Tensor):
@@ -97,9 +100,6 @@ class Values:
                 self._bytes -= _size(value)
 
     def _spill(self, value: Tensor) -> _Spilled:
-        channels_last = value.ndim == 4 and value.is_contiguous(
-            memory_format=torch.channels_last
-        )
         try:
             if self._folder is None:
                 self._folder = tempfile.TemporaryDirectory(
@@ -114,7 +114,7 @@ class Values:
                 f"cannot spill activations to {where} ({first_line(error)}): allow "
                 "more memory, take fewer images, or name another folder in TMPDIR"
             ) from error
-        return _Spilled(path, channels_last, value.device)
+        return _Spilled(path, _channels_last(value), value.device)
 
 
 def _read(spilled: _Spilled) -> Tensor:
@@ -124,9 +124,17 @@ def _read(spilled: _Spilled) -> Tensor:
         raise InputError(
             f"spilled activations can no longer be read ({first_line(error)})"
         ) from error
-    value = value.to(spilled.device)
     layout = torch.channels_last if spilled.channels_last else torch.contiguous_format
-    return value.contiguous(memory_format=layout)
+    # A copy, since memory that begins elsewhere can change the order of sums.
+    return value.to(spilled.device).clone(memory_format=layout)
+
+
+def _channels_last(value: Tensor) -> bool:
+    return (
+        value.ndim == 4
+        and not value.is_contiguous()
+        and value.is_contiguous(memory_format=torch.channels_last)
+    )
 
 
 def _size(value: Any) -> int:

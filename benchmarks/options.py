@@ -75,6 +75,14 @@ OPTIONS = {
     "layers": Option(
         "the layers, such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
     ),
+    "exclude": Option("layers to leave as they are", read=names, metavar="LAYER,…"),
+    "bits-of": Option("bits of single layers", read=names, metavar="LAYER=BITS,…"),
+    "without": Option(
+        "parts of the objective on whole networks to leave out: inputs, residual, "
+        "bias, trust, guard or all",
+        read=names,
+        metavar="PART,…",
+    ),
     "problem": Option("a saved problem", Path, metavar="FILE.npz"),
     "problems": Option(
         "generated problems, QUBO files and saved problems",
@@ -100,6 +108,12 @@ OPTIONS = {
         folder,
         metavar="DIR",
         note="embedded",
+    ),
+    "calibration-images": Option(
+        "folder of the calibration images, if they are not with those to score on",
+        Path,
+        folder,
+        metavar="DIR",
     ),
     "calibration": Option(
         "number of images that the problem is made from", int, at_least(1), metavar="N"
@@ -212,6 +226,18 @@ OPTIONS = {
         Path,
         begun_or_writable,
         metavar="FILE",
+    ),
+    "keep": Option(
+        "keep finished layers of whole networks in DIR, and go on with those it has",
+        Path,
+        metavar="DIR",
+    ),
+    "memory": Option(
+        "GiB of activations to hold in memory; what is beyond goes to a file",
+        float,
+        positive,
+        metavar="GIB",
+        note="no limit",
     ),
     "update": Option("store the measurements instead of comparing them", bool),
     "list": Option(

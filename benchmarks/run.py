@@ -1,6 +1,7 @@
-"""Round one layer with one or more solvers and score the answers.
+"""Round a layer, or a whole network, with one or more solvers and score the answers.
 
     python -m benchmarks.run --layer resnet18.conv1 --solver cem,sa
+    python -m benchmarks.run --layer resnet18 --bits 3
 
 Exit code 0: done; 1: a solver failed, or its answer does not bear out its claim; 2:
 unusable input, reported in one line; 130: interrupted (finished results are kept).
@@ -17,13 +18,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import networks
 from benchmarks.harness import report, subject
 from benchmarks.harness.command import execute
 from benchmarks.harness.environment import environment
 from benchmarks.harness.failures import FAULTS, SolverFailure, require_support
 from benchmarks.harness.failures import report as report_failure
 from benchmarks.harness.race import about, run_solver
-from benchmarks.harness.readers import parse_grid
+from benchmarks.harness.readers import names, parse_grid
+from benchmarks.harness.whole import is_network
 from benchmarks.options import add
 from qubo_rounding.problem.problem import OBJECTIVES
 from solvers import Budget, InputError, Solver, available, parse_solvers
@@ -35,21 +38,30 @@ def declare(parser: argparse.ArgumentParser) -> None:
     what = parser.add_argument_group("problem")
     add(what, "layer")
     add(what, "problem", help="a saved problem instead (.npz)", metavar="FILE")
-    add(what, "weights", "images")
+    add(what, "layers", read=names)
+    add(what, "exclude", "weights", "images", "calibration-images")
     add(what, "calibration", note="256")
     add(what, "evaluation", "objective")
     grid = parser.add_argument_group("grid")
-    add(grid, "bits", "grid", "granularity", "saturated")
+    add(grid, "bits", "bits-of", "grid", "granularity", "saturated")
     how = parser.add_argument_group("solving")
     add(how, "solver", default="auto")
-    add(how, "seed", "seconds", "threads")
+    add(how, "seed", "seconds", "threads", "without", "memory", "keep")
     out = parser.add_argument_group("output")
     add(out, "json", "save", "save-problem", "list")
 
 
 def run(options: argparse.Namespace) -> int:
-    """List names, or round the layer; return the exit code."""
-    return _list(options) if options.list else _run(options)
+    """List names, or round the layer or network; return the exit code."""
+    if options.list:
+        return _list(options)
+    if is_network(options.layer):
+        return networks.run(options, _solvers(options.solver))
+    for name in ("layers", "exclude", "bits_of", "without", "keep", "memory"):
+        if getattr(options, name) is not None:
+            flag = name.replace("_", "-")
+            raise InputError(f"--{flag} goes with a whole network, --layer MODEL")
+    return _run(options)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,13 +90,13 @@ def _run(options: argparse.Namespace) -> int:
     qubo = chosen.problem.to_qubos()[0]
     for solver in solvers:
         require_support(solver, qubo)
-    names = [about(solver, options.seed) for solver in solvers]
+    known = [about(solver, options.seed) for solver in solvers]
     stopped: BaseException | None = None
     try:
         data = None
         if any(solver.uses_data for solver in solvers):
             data = chosen.layer_data()
-        for solver, name in zip(solvers, names, strict=True):
+        for solver, name in zip(solvers, known, strict=True):
             try:
                 rounding, result = run_solver(
                     solver, chosen.problem, options.seed, budget, data

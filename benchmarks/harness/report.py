@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.subject import Subject
-from benchmarks.harness.tables import columns, number
+from benchmarks.harness.tables import as_interval, columns, number
 from qubo_rounding.problem import file
 from solvers.atomic import replacing
 
@@ -45,7 +45,7 @@ def table(record: Mapping[str, Any]) -> str:
             ("SQNR dB", lambda r: number(r["sqnr_db"], 2, "inf"), "inf"),
             (
                 "top-1 %",
-                lambda r: number(r["top1"], 1) + _interval(r["top1_minus_nearest"]),
+                lambda r: number(r["top1"], 1) + as_interval(r["top1_minus_nearest"]),
                 number(full["top1"], 1),
             ),
             ("agreement %", lambda r: number(r["agreement"], 1), "100.0"),
@@ -101,10 +101,3 @@ def save_roundings(
         arrays[f"states_{name}"] = x
         arrays[f"weights_{name}"] = problem.decode(x).reshape(subject.shape)
     file.write(path, arrays, {})
-
-
-def _interval(interval: tuple[float, float] | None) -> str:
-    """An interval to append to a figure; empty if there is none."""
-    if interval is None:
-        return ""
-    return f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"

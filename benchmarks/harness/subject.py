@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.accuracy import HeldOut
 from benchmarks.harness.readers import split_layer
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -19,8 +20,6 @@ from solvers.layer_data import LayerData
 if TYPE_CHECKING:
     from torch import nn
 
-    from qubo_rounding.network.evaluate import Predictions
-    from qubo_rounding.network.images import Images
     from qubo_rounding.network.source import Source
 
 Array = NDArray[np.float64]
@@ -90,64 +89,31 @@ class Accuracy:
     ----------
     network, layer
         The original network, and the name of the layer.
-    images
-        The held-out images.
     moment
-        Second moment of the layer's inputs on these images.
-    reference
-        Predictions of the original network.
-    nearest
-        Predictions with the nearest rounding, once it has been scored.
+        Second moment of the layer's inputs on the held-out images.
+    held_out
+        The held-out images.
     """
 
     network: nn.Module
     layer: str
-    images: Images
     moment: Array
-    reference: Predictions
-    nearest: Predictions | None = field(default=None, init=False)
+    held_out: HeldOut
 
     def full_precision(self) -> dict[str, float | None]:
         """Top-1 and top-5 of the original network in percent; None without labels."""
-        return self._labelled(self.reference)
+        return self.held_out.full_precision()
 
     def score(self, weight: Array, rounded: Array, name: str) -> dict[str, Any]:
         """Held-out error, SQNR, accuracy and agreement of rounded rows [R, n]."""
         from qubo_rounding.network import evaluate
 
         network = evaluate.with_weights(self.network, self.layer, rounded)
-        predictions = evaluate.predict(network, self.images, description=name)
-        if self.nearest is None:
-            self.nearest = predictions
-        agrees = predictions.agrees(self.reference)
-        scores: dict[str, Any] = {
-            "heldout_mse": float(
-                evaluate.output_mse(weight, rounded, self.moment).sum()
-            ),
-            "sqnr_db": _finite(evaluate.sqnr_db(weight, rounded, self.moment)),
-            **self._labelled(predictions),
-            "agreement": 100 * float(agrees.mean()),
-            "agreement_minus_nearest": _percent(
-                evaluate.paired_interval(agrees, self.nearest.agrees(self.reference))
-            ),
-            "top1_minus_nearest": None,
-        }
-        if self.images.labels is not None:
-            scores["top1_minus_nearest"] = _percent(
-                evaluate.paired_interval(
-                    predictions.correct(self.images.labels),
-                    self.nearest.correct(self.images.labels),
-                )
-            )
-        return scores
-
-    def _labelled(self, predictions: Predictions) -> dict[str, float | None]:
-        """Top-1 and top-5 of predictions in percent; None if the labels do not fit."""
-        if self.images.labels is None:
-            return {"top1": None, "top5": None}
+        mse = evaluate.output_mse(weight, rounded, self.moment)
         return {
-            f"top{k}": 100 * float(predictions.correct(self.images.labels, k).mean())
-            for k in (1, 5)
+            "heldout_mse": float(mse.sum()),
+            "sqnr_db": _finite(evaluate.sqnr_db(weight, rounded, self.moment)),
+            **self.held_out.score(network, name),
         }
 
 
@@ -213,9 +179,11 @@ def from_layer(
     accuracy = Accuracy(
         network=network,
         layer=name,
-        images=held_out,
         moment=layer_moments(network, name, held_out.batches(BATCH)).second_moment,
-        reference=evaluate.predict(network, held_out, description="full precision"),
+        held_out=HeldOut(
+            held_out,
+            evaluate.predict(network, held_out, description="full precision"),
+        ),
     )
     weight = find_layer(network, name).get_parameter("weight")
     return Subject(
@@ -257,7 +225,3 @@ def _describe(problem: RoundingProblem) -> dict[str, Any]:
 
 def _finite(value: float) -> float | None:
     return value if np.isfinite(value) else None
-
-
-def _percent(interval: tuple[float, float] | None) -> tuple[float, float] | None:
-    return interval and (100 * interval[0], 100 * interval[1])

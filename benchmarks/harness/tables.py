@@ -47,3 +47,10 @@ def mean_and_deviation(values: Sequence[float], digits: int) -> str:
     if len(values) > 1:
         text += f" ± {statistics.stdev(values):.{digits}f}"
     return text
+
+
+def as_interval(interval: tuple[float, float] | None) -> str:
+    """An interval to append to a figure; empty if there is none."""
+    if interval is None:
+        return ""
+    return f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"

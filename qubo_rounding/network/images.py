@@ -96,6 +96,7 @@ def load_images(
     network: Network,
     calibration: int,
     evaluation: int | None = None,
+    calibration_directory: Path | None = None,
 ) -> tuple[Images, Images]:
     """Images for calibration and others for evaluation; the two never overlap.
 
@@ -114,6 +115,9 @@ def load_images(
     evaluation
         Number of evaluation images, which may be 0; None takes all the others, at
         least one.
+    calibration_directory
+        Another folder, with one folder per class, for the calibration images;
+        `directory` is then for evaluation alone.
 
     Raises
     ------
@@ -126,8 +130,13 @@ def load_images(
         if count is not None and count < least:
             raise InputError(f"{name} images: {count} asked for, need at least {least}")
     if directory is None:
+        if calibration_directory is not None:
+            raise InputError("a folder of calibration images needs one to score on")
         return _embedded(network, calibration, evaluation)
     try:
+        if calibration_directory is not None:
+            folders = ImageFolder(calibration_directory), ImageFolder(directory)
+            return _from_two(*folders, network, calibration, evaluation)
         return _from_folder(directory, network, calibration, evaluation)
     except OSError as error:
         raise InputError(
@@ -143,12 +152,25 @@ def _from_folder(
     for held_out in (directory / "test", directory / "val"):
         if (directory / "train").is_dir() and held_out.is_dir():
             folders = ImageFolder(directory / "train"), ImageFolder(held_out)
-            _refuse_different_classes(*folders)
-            return (
-                _take(folders[0], network, calibration),
-                _take(folders[1], network, evaluation),
-            )
+            return _from_two(*folders, network, calibration, evaluation)
     return _split(ImageFolder(directory), network, calibration, evaluation)
+
+
+def _from_two(
+    theirs: ImageFolder,
+    held_out: ImageFolder,
+    network: Network,
+    calibration: int,
+    evaluation: int | None,
+) -> tuple[Images, Images]:
+    one, other = theirs.directory.resolve(), held_out.directory.resolve()
+    if one == other or one in other.parents or other in one.parents:
+        raise InputError(
+            f"calibration images {theirs.directory} and images to score on "
+            f"{held_out.directory} overlap; give two separate folders"
+        )
+    _refuse_different_classes(theirs, held_out)
+    return _take(theirs, network, calibration), _take(held_out, network, evaluation)
 
 
 def _split(

@@ -81,6 +81,7 @@ def load_source(
     calibration: int,
     evaluation: int | None,
     say: Callable[[str], None],
+    calibration_images: Path | None = None,
 ) -> Source:
     """Load a network, and the numbers of images asked for.
 
@@ -92,6 +93,8 @@ def load_source(
         Folder of images and the numbers of them, as in `load_images`.
     say
         Called with each line about what has been loaded.
+    calibration_images
+        Folder of the calibration images, if it is another one.
 
     Raises
     ------
@@ -104,7 +107,9 @@ def load_source(
     network = fold_batch_norms(loaded.module).to(  # type: ignore[call-overload]
         memory_format=torch.channels_last
     )
-    calibration_set, held_out = load_images(images, loaded, calibration, evaluation)
+    calibration_set, held_out = load_images(
+        images, loaded, calibration, evaluation, calibration_images
+    )
     say(f"{model}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
     say(image_count("calibration", calibration_set))
     return Source(

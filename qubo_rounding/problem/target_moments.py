@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
+import scipy.linalg
 from numpy.typing import NDArray
 
 from solvers.checks import require_count
@@ -102,10 +103,15 @@ class TargetMoments:
         n = H.shape[-1]
         ridge = damping * np.einsum("gii->g", H) / n
         ridge = np.maximum(ridge, np.finfo(np.float64).tiny)
-        damped = H + ridge[:, None, None] * np.eye(n)
-        pulls = self.pull.reshape(len(H), -1, n)
-        solved: Array = np.linalg.solve(damped, pulls.transpose(0, 2, 1))
-        return solved.transpose(0, 2, 1).reshape(self.pull.shape)
+        shift = np.empty_like(self.pull).reshape(len(H), -1, n)
+        for block, pulls, own, result in zip(
+            H, self.pull.reshape(shift.shape), ridge, shift, strict=True
+        ):
+            damped = block.copy()
+            damped[np.diag_indices(n)] += own
+            factor = scipy.linalg.cho_factor(damped, overwrite_a=True)
+            result[:] = scipy.linalg.cho_solve(factor, pulls.T).T
+        return shift.reshape(self.pull.shape)
 
 
 class TargetSums:

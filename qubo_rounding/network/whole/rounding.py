@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -92,14 +92,19 @@ def round_layer(
     if parts.trust and held is not None and fit.pull.any():
         trust = trusted_share(fit, held)
     H = fit.second_moment
-    problem = RoundingProblem.on_grid(
-        weight,
-        grid,
-        H[0] if len(H) == 1 else H,
+    encoding = grid.fit(weight, H)
+    problem = RoundingProblem(
+        weight=weight,
+        # As exported files hold it.
+        scale=encoding.scale.astype(np.float32).astype(np.float64),
+        lo=encoding.lo,
+        hi=encoding.hi,
+        moment=H[0] if len(H) == 1 else H,
         gradient=-2 * trust * fit.pull,
         constant=trust**2 * fit.square,
+        saturated=grid.saturated,
+        meta={"bits": grid.bits, "count": fit.count},
     )
-    problem = replace(problem, scale=as_float32(problem.scale))
     nearest = problem.decode(problem.nearest()) - weight
     begun = time.perf_counter()
 
@@ -135,8 +140,3 @@ def round_layer(
             report["guarded"] = True
     shift = raw.bias_shift(change) if parts.bias else None
     return Rounded(problem, states, change, shift, report)
-
-
-def as_float32(scale: Array) -> Array:
-    """Grid steps rounded to float32, as exported files hold them."""
-    return scale.astype(np.float32).astype(np.float64)

@@ -29,6 +29,7 @@ STUDIES = {
     "ablation": "benchmarks.studies.ablation",
     "limits": "benchmarks.studies.limits",
     "portfolio": "benchmarks.studies.portfolio",
+    "networks": "benchmarks.studies.networks",
     "speed": "benchmarks.studies.speed",
     "first-solve": "benchmarks.studies.first_solve",
     "regression": "benchmarks.regression.__main__",

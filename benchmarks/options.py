@@ -115,6 +115,12 @@ OPTIONS = {
         folder,
         metavar="DIR",
     ),
+    "pool": Option(
+        "number of images that each seed draws the calibration images from",
+        int,
+        at_least(1),
+        metavar="N",
+    ),
     "calibration": Option(
         "number of images that the problem is made from", int, at_least(1), metavar="N"
     ),
@@ -140,6 +146,11 @@ OPTIONS = {
         "RULE: weight-mse (default), output-mse, minmax, percentile or "
         "percentile:99.9; RANGE: symmetric (default), restricted, asymmetric",
         metavar="RULE[,RANGE]",
+    ),
+    "widths": Option(
+        "bits of the grids",
+        read=numbers(int, "4,3,2", at_least(2)),
+        metavar="BITS,…",
     ),
     "granularity": Option(
         "one scale for each of these",
@@ -185,6 +196,13 @@ OPTIONS = {
         "print also the seconds to this target", metavar="RATIO|SOLVER@SECONDS"
     ),
     "baseline": Option("solver that speed-ups are relative to", metavar="SOLVER"),
+    "table": Option("the table to print"),
+    "lines": Option(
+        "numbers of its lines",
+        read=numbers(int, "1,2", at_least(1)),
+        metavar="N,N,…",
+    ),
+    "adaround-steps": Option("steps of AdaRound", int, at_least(1), metavar="N"),
     "repeats": Option("repeats of each measurement", int, at_least(1), metavar="N"),
     "moves": Option("longest moves of the library"),
     "sizes": Option(

@@ -1,0 +1,317 @@
+"""Whole networks: what each part of the objective gains, and other methods beside it.
+
+    python -m benchmarks networks --model resnet20 --table parts --widths 3,2
+
+`--table parts` adds the parts of the objective one by one; `--table methods` has the
+methods that others use. Every seed draws calibration images of its own if `--pool` is
+larger than `--calibration`. Gains are paired: on the same images, over all seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from tqdm import tqdm
+
+from benchmarks.harness.failures import SolverFailure, plain
+from benchmarks.harness.failures import report as report_failure
+from benchmarks.harness.log import network_digest, open_log, solver_key, tensors_digest
+from benchmarks.harness.tables import as_interval, columns, mean_and_deviation, number
+from benchmarks.harness.whole import parse_parts, quantized
+from benchmarks.options import add
+from qubo_rounding.problem.grid import Grid
+from solvers import Solver, parse_solver
+from solvers.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from qubo_rounding.network.source import Source
+
+ROUNDS = 5
+"""Rounds of fitting scale and codes in turn."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of a table: how the network is quantized.
+
+    Attributes
+    ----------
+    name
+        What the line says.
+    solver
+        The solver's text; None for the one that the command is given.
+    without
+        Parts of the objective that are left out.
+    turns
+        Rounds of fitting scale and codes in turn.
+    granularity
+        Granularity of the grid; None for the one that the command is given.
+    window
+        Whether windows follow the solver's answers.
+    equalized
+        Whether layers are equalized first.
+    """
+
+    name: str
+    solver: str | None = None
+    without: tuple[str, ...] = ()
+    turns: int = 0
+    granularity: str | None = None
+    window: bool = False
+    equalized: bool = False
+
+
+ALONE = ("all",)
+# What is left of the objective in the paper's eq. (25), and of bias correction.
+ASYMMETRIC = ("residual", "bias", "trust", "guard")
+CORRECTED = ("residual", "trust", "guard")
+TABLES = {
+    "parts": (
+        Row("nearest", "nearest", ALONE),
+        Row("each layer alone", without=ALONE),
+        Row("+ inputs of the rounded network", without=ASYMMETRIC),
+        Row("+ errors of what is added", without=("bias", "trust", "guard")),
+        Row("+ best bias", without=("trust", "guard")),
+        Row("+ scale and codes in turn", without=("trust", "guard"), turns=ROUNDS),
+        Row("+ trust and guard on held-out images: all", turns=ROUNDS),
+        Row("all, and windows that follow", turns=ROUNDS, window=True),
+        Row("all but turns, per channel", granularity="channel"),
+        Row("all, per channel", turns=ROUNDS, granularity="channel"),
+    ),
+    "methods": (
+        Row("nearest", "nearest", ALONE),
+        Row("nearest, bias correction", "nearest", CORRECTED),
+        Row("nearest, equalized", "nearest", ALONE, equalized=True),
+        Row("nearest, per channel", "nearest", ALONE, granularity="channel"),
+        Row("gptq", "gptq", ASYMMETRIC),
+        Row("ste", "ste", ASYMMETRIC),
+        Row("adaround", "adaround[preset=paper]", ASYMMETRIC),
+        Row("all parts", turns=ROUNDS),
+        Row("all parts, per channel", turns=ROUNDS, granularity="channel"),
+    ),
+}
+
+
+def declare(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to the parser."""
+    add(parser, "model", required=True)
+    add(parser, "weights", default="auto")
+    add(parser, "images")
+    add(parser, "calibration", default=256)
+    add(parser, "pool", note="as many as --calibration")
+    add(parser, "evaluation")
+    add(parser, "table", choices=tuple(TABLES), default="parts")
+    add(parser, "lines", note="all")
+    add(parser, "widths", default="4,3,2")
+    add(parser, "granularity")
+    add(parser, "solver", default="auto")
+    add(parser, "adaround-steps", note="10000")
+    add(parser, "seconds", "threads")
+    add(parser, "seeds", default=1)
+    add(parser, "log")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print a table; return the exit code."""
+    from qubo_rounding.network.evaluate import predict
+    from qubo_rounding.network.source import load_source
+
+    rows = _chosen(TABLES[options.table], options.lines)
+    pool = max(options.pool or 0, options.calibration)
+    source = load_source(
+        options.model,
+        options.weights,
+        options.images,
+        pool,
+        options.evaluation,
+        print,
+    )
+    images = source.evaluation
+    if images.labels is None:
+        raise InputError("the images' labels are not the network's: no accuracy")
+    full = predict(source.network, images).correct(images.labels)
+    names = ("model", "weights", "images", "calibration", "pool", "evaluation")
+    inputs = _inputs(source)
+    log = open_log(
+        "networks",
+        options,
+        *names,
+        weights_hash=source.weights_hash,
+        network=network_digest(options.model, source.network),
+        calibration_digest=tensors_digest([inputs]),
+        evaluation_digest=images.digest,
+    )
+    runs: dict[tuple[Row, int], list[dict[str, Any]]] = {}
+    widths, seeds = options.widths, range(options.seeds)
+    total = len(rows) * len(widths) * len(seeds)
+    try:
+        with tqdm(total=total, desc="networks", disable=None) as bar:
+            for seed in seeds:
+                batches = _drawn(inputs, options.calibration, seed)
+                for row in rows:
+                    for bits in widths:
+                        bar.set_postfix_str(f"{row.name}, {bits} bits")
+                        task = Task(row, bits, seed, options, source, batches)
+                        done = runs.setdefault((row, bits), [])
+                        done.append(log.run(task.key(), task.make))
+                        bar.update()
+    finally:
+        print(_table(rows, widths, runs, 100 * float(full.mean())))
+    failed = any(run["status"] == "error" for done in runs.values() for run in done)
+    return int(failed)
+
+
+@dataclass(frozen=True, eq=False)
+class Task:
+    """A network to be quantized as a line says, with some bits and a seed."""
+
+    row: Row
+    bits: int
+    seed: int
+    options: argparse.Namespace
+    source: Source
+    batches: Sequence[Tensor]
+
+    def solver(self) -> Solver:
+        """The line's solver."""
+        text = self.row.solver or self.options.solver
+        steps = self.options.adaround_steps
+        if self.row.solver is not None and "adaround" in self.row.solver and steps:
+            text = f"adaround[preset=paper,steps={steps}]"
+        return parse_solver(f"window[solver={text}]" if self.row.window else text)
+
+    def grid(self) -> Grid:
+        """The line's grid."""
+        granularity: Any = self.row.granularity or self.options.granularity or "tensor"
+        return Grid(bits=self.bits, granularity=granularity, turns=self.row.turns)
+
+    def key(self) -> str:
+        """What the run depends on beside the log's settings."""
+        row = self.row
+        return " ".join(
+            (
+                solver_key(self.solver()),
+                f"without {','.join(row.without)} {self.grid()}",
+                f"equalized {row.equalized} seed {self.seed}",
+                f"{self.options.seconds} s",
+            )
+        )
+
+    def make(self) -> dict[str, Any]:
+        """Quantize the network and count the images that it still gets right."""
+        from qubo_rounding.network.evaluate import predict
+
+        source, solver = self.source, self.solver()
+        if self.row.equalized:
+            from qubo_rounding.network.equalize import equalize
+
+            source = replace(source, network=equalize(source.network))
+        options = argparse.Namespace(
+            seed=self.seed, seconds=self.options.seconds, threads=self.options.threads
+        )
+        parts = parse_parts(self.row.without)
+        try:
+            found, result = quantized(
+                source, solver, self.grid(), parts, options, self.batches
+            )
+        except SolverFailure as failure:
+            report_failure(failure)
+            return {"status": "error", "error": str(failure)}
+        labels = source.evaluation.labels
+        assert labels is not None
+        correct = predict(found.network, source.evaluation).correct(labels)
+        packed = np.packbits(correct).tobytes().hex()
+        return plain(result | {"correct": packed, "images": len(correct)})
+
+
+def _chosen(rows: Sequence[Row], lines: Sequence[int] | None) -> list[Row]:
+    """The lines with the given numbers, from 1; all by default."""
+    if lines is None:
+        return list(rows)
+    for line in lines:
+        if line > len(rows):
+            raise InputError(f"--lines: the table has {len(rows)} lines, not {line}")
+    return [rows[line - 1] for line in lines]
+
+
+def _inputs(source: Source) -> Tensor:
+    import torch
+
+    return torch.cat(source.held(copies=2))
+
+
+def _drawn(inputs: Tensor, count: int, seed: int) -> list[Tensor]:
+    """Batches of as many images as are asked for, drawn by the seed."""
+    from qubo_rounding.network.source import BATCH
+
+    order = np.random.default_rng(seed).permutation(len(inputs))
+    chosen = inputs[np.sort(order[:count])]
+    return [chosen[i : i + BATCH] for i in range(0, len(chosen), BATCH)]
+
+
+def _table(
+    rows: Sequence[Row],
+    widths: Sequence[int],
+    runs: Mapping[tuple[Row, int], list[dict[str, Any]]],
+    full: float,
+) -> str:
+    """A line for each way to quantize the network, three columns for each width."""
+    lines = [["full precision", *[number(full, 2), "", ""] * len(widths)]]
+    head = [""]
+    for bits in widths:
+        head += [f"{bits} bits: top-1 %", "less than full", "solving s"]
+    for row in rows:
+        cells = [row.name]
+        for bits in widths:
+            done = [r for r in runs.get((row, bits), []) if r["status"] == "done"]
+            top1 = [100 * float(_correct(run).mean()) for run in done]
+            cells.append(mean_and_deviation(top1, 2))
+            cells.append(number(full - statistics.fmean(top1), 2) if top1 else "-")
+            seconds = [run["seconds"] for run in done]
+            cells.append(number(statistics.fmean(seconds), 1) if seconds else "-")
+        lines.append(cells)
+    text = columns([head, *lines])
+    last = rows[-1]
+    for bits in widths:
+        gains = [_gain(runs, row, last, bits) for row in rows[:-1]]
+        if any(gains):
+            text += f"\n\n{bits} bits, {last.name!r} less …, 95 % interval:"
+            for row, gain in zip(rows, gains, strict=False):
+                text += f"\n  {row.name}: {gain or '-'}"
+    return text
+
+
+def _gain(
+    runs: Mapping[tuple[Row, int], list[dict[str, Any]]],
+    row: Row,
+    last: Row,
+    bits: int,
+) -> str:
+    """How much better the last line is on the same images, averaged over seeds."""
+    from qubo_rounding.network.evaluate import paired_interval
+
+    pairs = [
+        (_correct(a), _correct(b))
+        for a, b in zip(runs.get((last, bits), []), runs.get((row, bits), []))  # noqa: B905
+        if a["status"] == b["status"] == "done"
+    ]
+    if not pairs:
+        return ""
+    ours, theirs = (np.mean(side, axis=0) for side in zip(*pairs, strict=True))
+    interval = paired_interval(ours, theirs)
+    gain = 100 * float((ours - theirs).mean())
+    bounds = None if interval is None else (100 * interval[0], 100 * interval[1])
+    return f"{gain:+.2f}{as_interval(bounds)}"
+
+
+def _correct(run: Mapping[str, Any]) -> Any:
+    """Which images a run's network gets right, ``bool [N]``."""
+    packed = np.frombuffer(bytes.fromhex(run["correct"]), np.uint8)
+    return np.unpackbits(packed, count=run["images"]).astype(bool)

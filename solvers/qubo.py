@@ -263,6 +263,36 @@ class QuboBatch:
         )
         return energies[:, 0] if single else energies
 
+    def slopes(self, states: ArrayLike, threads: int = 1) -> Float:
+        """Derivative of the energy by every variable [R, n], at states [R, n].
+
+        States are those that `energies` takes.
+
+        Raises
+        ------
+        InputError
+            States of another shape or with other values.
+        """
+        from solvers.kernels import energy
+        from solvers.threads import over_rows
+
+        require_count("threads", threads)
+        x = real("states", states)
+        if self.levels is None or x.dtype.kind != "i":
+            x = binary("states", x)
+        x = self._in_shape("states", x)
+        scale, on = self.full_scale(), x != 0
+        pull = np.empty_like(scale)
+        # The kernel adds up rows of H times the scale where a state is on: it is given
+        # s * x as the scale.
+        over_rows(
+            energy.fields,
+            (self.H,),
+            (np.where(on, scale * x, 1.0), np.zeros_like(scale), on.view("u1"), pull),
+            threads,
+        )
+        return np.asarray(2 * scale * pull + self.linear)
+
     def nearest(self) -> States:
         """The states nearest to the prior, [R, n]; 0.5 goes to 0."""
         return (self.prior > 0.5).astype(np.uint8)
@@ -334,6 +364,39 @@ class QuboBatch:
         return np.ascontiguousarray(
             np.broadcast_to(self.scale, (self.rows, self.n)), np.float64
         )
+
+    def seen_from(self, steps: ArrayLike, threads: int = 1) -> QuboBatch:
+        """The batch in which a state x stands for the grid steps ``steps + x`` of this.
+
+        Energies are the same. Nothing is pinned, since pins are states of this batch.
+        Only linear terms and offsets differ: H is not checked again.
+
+        Parameters
+        ----------
+        steps : int [R, n]
+            At least the lowest level and below the highest.
+
+        Raises
+        ------
+        InputError
+            The batch has no levels, or the steps are of another shape or leave them.
+        """
+        if self.levels is None:
+            raise InputError("the batch has no levels: its variables stand on no grid")
+        k = self._in_shape("steps", whole("steps", steps, np.int32))
+        if ((k < self.levels[0]) | (k >= self.levels[1])).any():
+            raise InputError("steps must lie within the levels, and below the highest")
+        moved = copy(self)
+        for name, values in (
+            ("linear", self.slopes(k, threads)),
+            ("offset", self.energies(k, threads)),
+            ("prior", np.clip(self.prior - k, 0.0, 1.0)),
+            ("fixed", None),
+            ("levels", self.levels - k),
+        ):
+            own = None if values is None else read_only(values)
+            object.__setattr__(moved, name, own)
+        return moved
 
     def take(self, rows: slice | Sequence[int] | NDArray[np.intp]) -> QuboBatch:
         """Batch of the given rows, over the same H.

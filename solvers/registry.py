@@ -36,6 +36,7 @@ BUILT_IN = {
     "kbest": "solvers.decoders.kbest:KBest",
     "lattice": "solvers.lattice.solver:Lattice",
     "auto": "solvers.composed.auto:Auto",
+    "window": "solvers.composed.window:Window",
     "klein": "solvers.decoders.klein:Klein",
     "gptq": "solvers.decoders.gptq:Gptq",
     "hopfield": "solvers.relaxations.hopfield:Hopfield",
@@ -49,7 +50,7 @@ BUILT_IN = {
 GROUP = "qubo_rounding.solvers"
 PACKAGES = "qubo_rounding.solver_packages"
 _NAME = r"[\w.-]+"
-_FILE = r".+\.py:[^\W\d]\w*"
+_FILE = r".+?\.py:[^\W\d]\w*"
 # Characters of an exception's message that are shown.
 LONGEST = 300
 # A module read from a file has this name, followed by a digest of path and source.
@@ -271,7 +272,8 @@ def _module_of_file(path: str, source: bytes) -> ModuleType:
 def parse_solver(text: str) -> Solver:
     """A solver from ``name`` or ``name[option=value,…]``.
 
-    Instead of a name, ``path.py:Class`` takes a class from a file.
+    Instead of a name, ``path.py:Class`` takes a class from a file. A value may be the
+    text of a solver with options of its own, in brackets of its own.
 
     Raises
     ------
@@ -285,18 +287,12 @@ def parse_solver(text: str) -> Solver:
     50
     """
     require_kind("solver", text, str)
-    form = rf"\s*({_FILE}|{_NAME})\s*(?:\[(.*)\])?\s*"
-    match = re.fullmatch(form, text, re.DOTALL)
-    if match is None:
-        raise InputError(
-            f"cannot read solver {text!r}; write name[option=value,…], or path.py:Class"
-        )
-    name, inside = match.group(1), match.group(2) or ""
+    name, inside = _name_and_options(text)
     cls = solver_class(name)
     types = _loaded(name, lambda: get_type_hints(cls))
     known = [f.name for f in fields(cls)]
     options: dict[str, Any] = {}
-    for part in filter(None, (p.strip() for p in inside.split(","))):
+    for part in _parts(inside):
         key, equals, value = (p.strip() for p in part.partition("="))
         if not equals:
             raise InputError(f"solver {name}: write {key}=value, not {part!r}")
@@ -313,6 +309,43 @@ def parse_solver(text: str) -> Solver:
         raise InputError(f"solver {name}: {reason(error)}") from error
 
 
+def _name_and_options(text: str) -> tuple[str, str]:
+    """The name of a solver, or its file and class, and what stands in its brackets."""
+    # The shortest file name: the value of an option may be a solver of a file, too.
+    for name in (_NAME, _FILE):
+        form = rf"\s*({name})\s*(?:\[(.*)\])?\s*"
+        match = re.fullmatch(form, text, re.DOTALL)
+        if match is not None and _unbalanced(match.group(2) or "") is None:
+            return match.group(1), match.group(2) or ""
+    why = _unbalanced(text)
+    raise InputError(
+        f"cannot read solver {text!r}{f' ({why})' if why else ''}; write "
+        "name[option=value,…], or path.py:Class"
+    )
+
+
+def _unbalanced(text: str) -> str | None:
+    """What is wrong with the brackets of a text; None if they are balanced."""
+    depth = 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if depth < 0:
+            return "a ] closes no ["
+    return "a [ is not closed" if depth else None
+
+
+def _parts(text: str) -> list[str]:
+    """The parts of a text between commas outside its brackets, if not empty."""
+    parts, depth = [""], 0
+    for character in text:
+        depth += (character == "[") - (character == "]")
+        if character == "," and not depth:
+            parts.append("")
+        else:
+            parts[-1] += character
+    return [part.strip() for part in parts if part.strip()]
+
+
 def parse_solvers(text: str) -> list[Solver]:
     """Solvers from a comma-separated list; commas inside brackets belong to options."""
     return [parse_solver(part) for part in split_solvers(text)]
@@ -324,11 +357,12 @@ def split_solvers(text: str) -> list[str]:
     Raises
     ------
     InputError
-        The list is empty.
+        The list is empty, or its brackets are not balanced.
     """
     require_kind("solvers", text, str)
-    parts = re.split(r",(?![^\[]*\])", text)
-    if texts := [part.strip() for part in parts if part.strip()]:
+    if (why := _unbalanced(text)) is not None:
+        raise InputError(f"cannot read solvers {text!r}: {why}")
+    if texts := _parts(text):
         return texts
     raise InputError("no solver given")
 

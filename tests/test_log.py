@@ -193,6 +193,8 @@ def test_keys_of_solvers_hold_what_makes_their_runs(tmp_path, install):
     )
     text = f"{tmp_path}/mine.py:Mine"
     assert re.fullmatch(rf"{re.escape(text)} \w{{16}}", solver_key(parse_solver(text)))
+    inside = solver_key(parse_solver(f"window[solver={text}]"))
+    assert inside == f"window[solver={text}] {solver_key(parse_solver(text))}"
     # A class of another package, here of the tests.
     assert re.fullmatch(r"honest \w{16}", solver_key(Honest()))
 

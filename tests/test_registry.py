@@ -9,6 +9,7 @@ from typing import ClassVar
 import pytest
 
 from solvers.base import Solver, Task
+from solvers.composed.window import Window
 from solvers.errors import InputError, UnknownNameError
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.qubo import States
@@ -20,6 +21,7 @@ from solvers.registry import (
     parse_solver,
     parse_solvers,
     solver_class,
+    split_solvers,
 )
 from solvers.sampling.cem import CrossEntropy
 from solvers.sampling.neal import Neal
@@ -61,6 +63,11 @@ class TestParse:
             ("sa[float32=false]", SimulatedAnnealing(float32=False)),
             ("sa[float32=True]", SimulatedAnnealing(float32=True)),
             ("neal[beta_min=5,beta_max=200]", Neal(beta_min=5, beta_max=200)),
+            (
+                "window[solver=cem[samples=50,elite=0.2],rounds=3]",
+                Window(solver="cem[samples=50,elite=0.2]", rounds=3),
+            ),
+            ("window[ rounds=2, solver = sa[ ] ]", Window(solver="sa", rounds=2)),
         ],
     )
     def test_text(self, text, solver):
@@ -72,7 +79,14 @@ class TestParse:
         ("text", "message"),
         [
             ("", "cannot read solver ''; write name"),
-            ("cem[samples=3", "cannot read solver"),
+            ("cem[samples=3", r"cannot read solver 'cem\[samples=3' \(a \[ is not cl"),
+            ("cem]", r"cannot read solver 'cem]' \(a ] closes no \[\); write name"),
+            ("cem[samples=3]]", r"a ] closes no \["),
+            ("cem[samples=3][elite=0.5]", r"\(a ] closes no \[\)|cannot read solver"),
+            ("window[solver=cem[samples=3]", r"\(a \[ is not closed\)"),
+            ("window[solver=cem[samples=3],round=2]", "did you mean rounds"),
+            ("window[solver=cem[sample=3]]", "unknown option of solver cem 'sample'"),
+            ("window[solver=cem,elite=0.5]", "unknown option of solver window 'elite'"),
             ("cem samples=3", "cannot read solver"),
             ("[samples=3]", "cannot read solver"),
             ("cme", "unknown solver 'cme'; did you mean cem"),
@@ -123,6 +137,28 @@ class TestParseList:
             SimulatedAnnealing(num_sweeps=3),
         ]
 
+    def test_brackets_inside_brackets(self):
+        text = (
+            "window[solver=cem[samples=50,elite=0.2],rounds=3],floor, window[rounds=2]"
+        )
+        assert parse_solvers(text) == [
+            Window(solver="cem[samples=50,elite=0.2]", rounds=3),
+            Floor(),
+            Window(rounds=2),
+        ]
+        assert split_solvers(text)[1:] == ["floor", "window[rounds=2]"]
+
+    @pytest.mark.parametrize(
+        ("text", "message"),
+        [
+            ("floor,window[solver=cem[samples=3]", r"a \[ is not closed"),
+            ("floor],cem", r"a ] closes no \["),
+        ],
+    )
+    def test_unbalanced_brackets(self, text, message):
+        with pytest.raises(InputError, match=f"cannot read solvers .*: {message}"):
+            split_solvers(text)
+
     def test_the_same_solver_twice(self):
         first, second = parse_solvers("cem[samples=50],cem")
         assert (first.samples, second.samples) == (50, CrossEntropy().samples)
@@ -146,6 +182,11 @@ class TestLabel:
             "sa[float32=False]",
             "stochastic[polish=one-flip,pick=layer]",
             "neal[beta_min=0.1,beta_max=1e+20]",
+            "window",
+            "window[solver=kbest[paths=16],rounds=3]",
+            "window[solver=docs/example_solver.py:MultiStart[starts=5],rounds=3]",
+            "window[solver=docs/example_solver.py:MultiStart]",
+            "docs/example_solver.py:MultiStart[starts=5]",
         ],
     )
     def test_round_trip(self, text):
@@ -161,6 +202,15 @@ class TestLabel:
                 continue
             polished = type(solver)(polish="one-flip")
             assert parse_solver(label(polished)) == polished
+
+    def test_brackets_in_a_file_name(self, tmp_path):
+        source = "from solvers.sampling.nearest import Nearest\n"
+        source += "class Mine(Nearest):\n    name = 'mine'\n"
+        (tmp_path / "one[2].py").write_text(source)
+        text = f"{tmp_path}/one[2].py:Mine[polish=one-flip]"
+        solver = parse_solver(text)
+        assert (solver.name, solver.polish) == ("mine", "one-flip")
+        assert label(solver) == text
 
     def test_values_at_their_defaults_are_left_out(self):
         assert label(CrossEntropy(samples=CrossEntropy().samples)) == "cem"

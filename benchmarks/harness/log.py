@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.environment import OWN, code_digest, environment, installed
 from solvers import Solver, label
+from solvers.composed.window import Window
 from solvers.errors import InputError
 from solvers.registry import source_digest
 
@@ -71,13 +72,15 @@ def solver_key(solver: Solver) -> str:
     """A solver's label, and what makes its runs beside the code of this project.
 
     Of another package's sampler that is the package's version; of a class that is not
-    the project's, a digest of its file.
+    the project's, a digest of its file; of a solver that wraps another, the latter's.
     """
     parts = [label(solver)]
     if type(solver).__module__.partition(".")[0] not in OWN:
         parts.append(source_digest(solver) or "")
     if (package := getattr(solver, "package", None)) is not None:
         parts.append(f"{package} {installed(package)}")
+    if isinstance(solver, Window):
+        parts.append(solver_key(solver.inner))
     return " ".join(parts)
 
 

@@ -30,7 +30,31 @@ def checked(given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
             f"weight must be a non-empty [rows, n] matrix, not {weight.shape}"
         )
     rows, n = weight.shape
-    scale = finite("scale", given["scale"])
+    grid = checked_grid(weight, given["scale"], given["lo"], given["hi"])
+    moment = _moment(given["moment"], rows, n)
+    arrays: dict[str, NDArray[Any]] = {"weight": weight, **grid, "moment": moment}
+    for name, shape in (("gradient", weight.shape), ("constant", (rows,))):
+        if given[name] is not None:
+            arrays[name] = finite(name, given[name])
+            if arrays[name].shape != shape:
+                raise InputError(
+                    f"{name} must have shape {shape}, not {arrays[name].shape}"
+                )
+    return arrays
+
+
+def checked_grid(
+    weight: NDArray[np.float64], scale: Any, lo: Any, hi: Any
+) -> dict[str, NDArray[Any]]:
+    """Scale, `lo` and `hi` of a grid for weights [R, n], in their types and shapes.
+
+    Raises
+    ------
+    InputError
+        As `RoundingProblem` says.
+    """
+    rows, n = weight.shape
+    scale = finite("scale", scale)
     if scale.size == 1:
         scale = np.full((rows, 1), scale.item())
     if scale.shape not in ((rows, 1), (rows, n)):
@@ -41,7 +65,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
         raise InputError(f"scale must be positive; its minimum is {scale.min()}")
     if max(np.abs(weight).max(), scale.max(), 1 / scale.min()) > LARGEST:
         raise InputError("weight and scale must lie within 1e±100 in size")
-    lo, hi = whole("lo", given["lo"], np.int32), whole("hi", given["hi"], np.int32)
+    lo, hi = whole("lo", lo, np.int32), whole("hi", hi, np.int32)
     for name, bound in (("lo", lo), ("hi", hi)):
         try:
             np.broadcast_to(bound, weight.shape)
@@ -51,22 +75,7 @@ def checked(given: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
             ) from error
     if not (lo < hi).all():
         raise InputError("lo must be below hi everywhere")
-    moment = _moment(given["moment"], rows, n)
-    arrays: dict[str, NDArray[Any]] = {
-        "weight": weight,
-        "scale": scale,
-        "lo": lo,
-        "hi": hi,
-        "moment": moment,
-    }
-    for name, shape in (("gradient", weight.shape), ("constant", (rows,))):
-        if given[name] is not None:
-            arrays[name] = finite(name, given[name])
-            if arrays[name].shape != shape:
-                raise InputError(
-                    f"{name} must have shape {shape}, not {arrays[name].shape}"
-                )
-    return arrays
+    return {"scale": scale, "lo": lo, "hi": hi}
 
 
 def _moment(given: Any, rows: int, n: int) -> NDArray[np.float64]:

@@ -90,6 +90,11 @@ class Grid:
         Whether weights outside the range are ``"fixed"`` to the outermost value
         (AdaRound, eq. 9-10) or ``"free"`` to choose between the two outermost.
         Only the rounding problem uses it; the scale does not depend on it.
+    turns
+        Rounds in which the scale, and the zero point of an asymmetric grid, are fitted
+        to the rounded weights, and the weights rounded once more, each in turn: see
+        `qubo_rounding.problem.in_turn.solve_in_turn`. They begin at the scale of the
+        rule, which is what `fit` finds; 0 stays with it.
 
     Raises
     ------
@@ -105,6 +110,7 @@ class Grid:
     scale: ScaleRule = "weight-mse"
     percentile: float = 99.9
     saturated: Saturated = "fixed"
+    turns: int = 0
 
     def __post_init__(self) -> None:
         if type(self.bits) is not int or not 2 <= self.bits <= 8:
@@ -132,6 +138,10 @@ class Grid:
         if not 50 < self.percentile <= 100:
             raise InputError(
                 f"percentile must be over 50 and at most 100, got {self.percentile}"
+            )
+        if type(self.turns) is not int or self.turns < 0:
+            raise InputError(
+                f"turns must be an integer of at least 0, got {self.turns!r}"
             )
 
     def fit(self, weight: Array, moment: Array | None = None) -> Encoding:
@@ -165,7 +175,7 @@ class Grid:
         unit = float(np.abs(weight).max()) or 1.0
         unit = unit if math.isfinite(1 / unit) else 1.0
         weight = weight / unit
-        columns = self._column_groups(weight.shape[1])
+        columns = self.column_groups(weight.shape[1])
         fits = [self._fit_range(weight[:, c]) for c in columns]
         if self.scale in ("weight-mse", "output-mse"):
             fits = [
@@ -186,7 +196,8 @@ class Grid:
         levels = 2**self.bits - 1 - int(self.restricted)
         return Integers(levels, zero, shared=self.granularity == "tensor")
 
-    def _column_groups(self, n: int) -> list[slice]:
+    def column_groups(self, n: int) -> list[slice]:
+        """The columns that share a scale within a row, of n in all."""
         size = self.group_size or n
         return [slice(start, min(start + size, n)) for start in range(0, n, size)]
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +14,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from qubo_rounding.problem import file
-from qubo_rounding.problem.fields import ARRAYS, checked
+from qubo_rounding.problem.fields import ARRAYS, checked, checked_grid
 from qubo_rounding.problem.grid import Encoding, Grid
 from qubo_rounding.problem.moments import Moments
 from solvers.checks import (
@@ -212,6 +213,25 @@ class RoundingProblem:
         inputs = None if second_moment is None else finite("moment", second_moment)
         encoding = grid.fit(weight, inputs)
         return cls._on(weight, grid, encoding, hessian / 2, gradient, None, meta)
+
+    def on_encoding(self, encoding: Encoding, **meta: Any) -> RoundingProblem:
+        """The same weights and error on another grid; `meta` is added to the meta.
+
+        Looking through a large moment for every grid that is tried would cost more than
+        many a solver: only what is new is checked.
+
+        Raises
+        ------
+        InputError
+            The grid is no grid of this problem's weights.
+        """
+        new = copy(self)
+        for name in ("base", "fixed", "digest"):
+            vars(new).pop(name, None)
+        for name, array in checked_grid(self.weight, **vars(encoding)).items():
+            object.__setattr__(new, name, read_only(array.copy()))
+        object.__setattr__(new, "meta", {**self.meta, **meta})
+        return new
 
     @property
     def rows(self) -> int:

@@ -144,8 +144,10 @@ OPTIONS = {
     "bits": Option("bits of the grid, 2 to 8", int, metavar="N", note="4"),
     "grid": Option(
         "RULE: weight-mse (default), output-mse, minmax, percentile or "
-        "percentile:99.9; RANGE: symmetric (default), restricted, asymmetric",
-        metavar="RULE[,RANGE]",
+        "percentile:99.9; RANGE: symmetric (default), restricted, asymmetric; "
+        "in-turn:ROUNDS: so many times (say 5) fit the scale to the rounded weights "
+        "and round again",
+        metavar="RULE[,RANGE][,in-turn:ROUNDS]",
     ),
     "widths": Option(
         "bits of the grids",
@@ -164,7 +166,8 @@ OPTIONS = {
     ),
     # How it is solved and measured.
     "solver": Option(
-        "solvers, with options: cem[samples=500],mine.py:MySolver[option=2]",
+        "solvers, with options: cem[samples=500],mine.py:MySolver[option=2],"
+        "window[solver=kbest[paths=16],rounds=4]",
         metavar="NAME[,NAME…]",
     ),
     "reference": Option(

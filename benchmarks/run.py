@@ -12,11 +12,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks import networks
 from benchmarks.harness import report, subject
@@ -24,10 +22,11 @@ from benchmarks.harness.command import execute
 from benchmarks.harness.environment import environment
 from benchmarks.harness.failures import FAULTS, SolverFailure, require_support
 from benchmarks.harness.failures import report as report_failure
-from benchmarks.harness.race import about, run_solver
+from benchmarks.harness.race import States, about, run_in_turn, run_solver
 from benchmarks.harness.readers import names, parse_grid
 from benchmarks.harness.whole import is_network
 from benchmarks.options import add
+from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.problem import OBJECTIVES
 from solvers import Budget, InputError, Solver, available, parse_solvers
 from solvers.registry import parse_solver
@@ -86,7 +85,8 @@ def _run(options: argparse.Namespace) -> int:
         "full_precision": chosen.accuracy and chosen.accuracy.full_precision(),
         "results": [],
     }
-    states: dict[str, NDArray[np.integer[Any]]] = {}
+    roundings: dict[str, tuple[RoundingProblem, States]] = {}
+    grid = chosen.grid if chosen.grid and chosen.grid.turns else None
     qubo = chosen.problem.to_qubos()[0]
     for solver in solvers:
         require_support(solver, qubo)
@@ -94,13 +94,21 @@ def _run(options: argparse.Namespace) -> int:
     stopped: BaseException | None = None
     try:
         data = None
-        if any(solver.uses_data for solver in solvers):
+        # The layer's data are those of one scale: in turn, all see the quadratic form.
+        if grid is None and any(solver.uses_data for solver in solvers):
             data = chosen.layer_data()
         for solver, name in zip(solvers, known, strict=True):
+            problem = chosen.problem
             try:
-                rounding, result = run_solver(
-                    solver, chosen.problem, options.seed, budget, data
-                )
+                if grid is not None and record["results"]:
+                    problem, rounding, result = run_in_turn(
+                        solver, problem, grid, options.seed, budget
+                    )
+                    result["scale"] = subject.describe_scale(problem)
+                else:
+                    rounding, result = run_solver(
+                        solver, problem, options.seed, budget, data
+                    )
             except SolverFailure as failure:
                 if not record["results"]:
                     raise InputError(str(failure)) from failure
@@ -108,19 +116,20 @@ def _run(options: argparse.Namespace) -> int:
                 failed = {"status": "error", "error": str(failure)}
                 record["results"].append(name | failed)
                 continue
-            result["local_mse"] = chosen.local_mse(rounding)
+            answered = replace(chosen, problem=problem)
+            result["local_mse"] = answered.local_mse(rounding)
             nearest = (record["results"] or [result])[0]["local_mse"]
             result["ratio_to_nearest"] = (
                 result["local_mse"] / nearest if nearest else float(nearest == 0)
             )
             if chosen.accuracy is not None:
                 result |= chosen.accuracy.score(
-                    chosen.problem.weight,
-                    chosen.problem.decode(rounding),
+                    problem.weight,
+                    problem.decode(rounding),
                     name["label"],
                 )
             record["results"].append(result)
-            states[_unused(name["solver"], states)] = rounding
+            roundings[_unused(name["solver"], roundings)] = problem, rounding
     except (KeyboardInterrupt, MemoryError) as error:
         if not record["results"]:
             raise
@@ -132,7 +141,7 @@ def _run(options: argparse.Namespace) -> int:
             report.write_json(options.json, record)
     finally:
         if options.save:
-            report.save_roundings(options.save, chosen, states)
+            report.save_roundings(options.save, chosen, roundings)
     if stopped is not None:
         raise stopped
     return int(any(result["status"] in FAULTS for result in record["results"]))
@@ -162,9 +171,14 @@ def _subject(options: argparse.Namespace) -> subject.Subject:
             if getattr(options, name) is not None:
                 raise InputError(f"--{name} does not go with --problem, which has it")
         return subject.from_file(options.problem, options.saturated)
+    grid = parse_grid(options, in_turn=True)
+    if grid.turns and options.save_problem:
+        raise InputError(
+            "--save-problem writes a problem at one scale; leave in-turn out of --grid"
+        )
     return subject.from_layer(
         options.layer,
-        parse_grid(options),
+        grid,
         weights=options.weights or "auto",
         images=options.images,
         calibration=256 if options.calibration is None else options.calibration,

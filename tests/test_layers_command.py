@@ -246,6 +246,7 @@ def test_solvers_of_the_layers_data_are_given_it(monkeypatch):
         (["--seed", "-1"], "--seed must be at least 0, not -1"),
         (["--seconds", "nan"], "seconds must be positive, not nan"),
         (["--threads", "0"], "threads must be at least 1, not 0"),
+        (["--grid", "in-turn:3"], "only python -m benchmarks.run takes it"),
         (["--grid", "minmax,odd"], "range must be symmetric, restricted or asymmetric"),
         (["--bits", "9"], "bits"),
         (["--images", "nosuch"], "--images: folder nosuch does not exist"),

@@ -107,6 +107,81 @@ def test_same_seed_same_record_with_any_threads(
             np.testing.assert_array_equal(value, other[key])
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["--grid", "in-turn:3"],
+        ["--grid", "minmax,asymmetric,in-turn:2", "--granularity", "channel"],
+        ["--grid", "in-turn:2,restricted", "--granularity", "group:50"],
+        ["--grid", "in-turn:2", "--objective", "fisher"],
+    ],
+)
+def test_scale_and_codes_in_turn(
+    options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    record_file, saved = tmp_path / "record.json", tmp_path / "rounded.npz"
+    code = command(
+        *("--layer", "resnet20.layer1.0.conv1", *SMALL, "--bits", "2", *options),
+        *("--solver", "kbest,window[solver=kbest[paths=4],rounds=2],ste[steps=50]"),
+        *("--json", record_file, "--save", saved),
+    )
+    assert code == 0
+    out = capsys.readouterr().out
+    assert "before: " in out
+    record = json.loads(record_file.read_text())
+    nearest, *others = record["results"]
+    rounds = int(options[1].partition("in-turn:")[2][0])
+    assert record["problem"]["turns"] == rounds
+    assert "objective_by_round" not in nearest
+    with np.load(saved) as file:
+        arrays = {name: file[name] for name in file.files}
+    weight, scale, base = arrays["weight"], arrays["scale"], arrays["base"]
+    states = arrays["states_nearest"]
+    np.testing.assert_array_equal(
+        arrays["weights_nearest"].reshape(weight.shape), scale * (base + states)
+    )
+    for result in others:
+        errors = result["objective_by_round"]
+        assert len(errors) == rounds + 1
+        assert errors == sorted(errors, reverse=True)
+        # What descends blindly may find nothing better.
+        assert errors[-1] < errors[0] or result["solver"] == "ste"
+        assert result["objective"] == errors[-1]
+        assert f"{errors[0]:.6g}" in out
+        assert result["status"] == "done"
+        assert len(result["info"]) % (rounds + 1) == 0
+        name = result["solver"]
+        own_scale, own_base = arrays[f"scale_{name}"], arrays[f"base_{name}"]
+        rounded = arrays[f"weights_{name}"].reshape(weight.shape)
+        np.testing.assert_array_equal(
+            rounded, own_scale * (own_base + arrays[f"states_{name}"])
+        )
+        np.testing.assert_array_equal(own_scale, np.float32(own_scale))
+        lowest = result["scale"]
+        if isinstance(lowest, dict):
+            lowest = lowest["min"]
+        assert np.min(lowest) == own_scale.min()
+        expected = result["local_mse"] / nearest["local_mse"]
+        assert result["ratio_to_nearest"] == pytest.approx(expected)
+    assert [result["out_of_set"] for result in others] == [False, True, True]
+
+
+def test_turns_share_the_seconds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The command first warms up, and then has 0.3 seconds: 60 readings of its clock.
+    clock = Clock(tick=5e-3, last=1.5)
+    clock.for_all(monkeypatch)
+    out = tmp_path / "record.json"
+    arguments = ["--layer", "resnet20.conv1", *SMALL, "--grid", "in-turn:2"]
+    many = ["--solver", "sa[num_sweeps=100000000]", "--seconds", "0.3", "--json", out]
+    assert command(*arguments, *many) == 0
+    (_, result) = json.loads(out.read_text())["results"]
+    assert 0.25 < result["seconds"] < 0.6
+    assert result["status"] == "time"
+    assert len(result["objective_by_round"]) == 3
+
+
 def test_a_saved_problem_is_the_same_problem(tmp_path: Path) -> None:
     records = []
     first, second = tmp_path / "1.json", tmp_path / "2.json"

@@ -14,6 +14,8 @@ from tqdm import tqdm
 
 from benchmarks.harness.failures import contained, plain
 from qubo_rounding.problem import RoundingProblem
+from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.in_turn import solve_in_turn
 from solvers import Budget, Monitor, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
 
@@ -47,6 +49,61 @@ def run_solver(
         solutions = solve(solver, qubos, seed, budget, data)
         states, record = judge(solver, problem, qubos, seed, solutions)
         return states, plain(record)
+
+
+def run_in_turn(
+    solver: Solver, problem: RoundingProblem, grid: Grid, seed: int, budget: Budget
+) -> tuple[RoundingProblem, States, dict[str, Any]]:
+    """A solver run in turn with fits of the scale, and its part of the record.
+
+    The solver is compiled beforehand, and the rounds share the seconds. Beside what
+    `run_solver` gives, the record has ``objective_by_round``, which begins with the
+    error at the problem's own scale. What the solver says about its runs stands there
+    in their order, batch by batch.
+
+    Returns
+    -------
+    problem
+        The problem at the final scale.
+    states : [R, n]
+        The answer, as states of this problem.
+    record
+        The solver's part of the record.
+
+    Raises
+    ------
+    SolverFailure
+        The solver has no answer.
+    """
+    records: list[dict[str, Any]] = []
+
+    def states_of(posed: RoundingProblem) -> States:
+        qubos = posed.to_qubos()
+        used = sum(record["seconds"] for record in records)
+        share = _share(budget, used, grid.turns + 1 - len(records))
+        solutions = solve(solver, qubos, seed, share)
+        states, record = judge(solver, posed, qubos, seed, solutions)
+        records.append(record)
+        return states
+
+    with contained(solver):
+        compile_for(solver, problem.to_qubos()[0])
+        turns = solve_in_turn(problem, grid, states_of)
+        statuses = [record["status"] for record in records]
+        record = {
+            **about(solver, seed),
+            "objective": float(turns.errors[-1]),
+            "objective_by_round": turns.errors.tolist(),
+            "seconds": sum(record["seconds"] for record in records),
+            "status": _first_of(("invalid", "time", "target"), statuses),
+            "timing": {
+                part: sum(record["timing"][part] for record in records)
+                for part in records[0]["timing"]
+            },
+            "flipped": int((turns.states != turns.problem.nearest()).sum()),
+            "info": [remarks for record in records for remarks in record["info"]],
+        }
+        return turns.problem, turns.states, plain(record)
 
 
 def about(solver: Solver, seed: int) -> dict[str, Any]:
@@ -114,7 +171,7 @@ def judge(
     allowed = CLAIM_TOLERANCE * np.abs(recomputed) + CANCELLATION * terms
     honest = bool((np.abs(claimed - recomputed) <= allowed).all())
     statuses = [solution.status for solution in solutions]
-    status = next((s for s in ("time", "target") if s in statuses), "done")
+    status = _first_of(("time", "target"), statuses)
     return joined, {
         **about(solver, seed),
         "objective": float(recomputed.sum()),
@@ -127,6 +184,11 @@ def judge(
         "flipped": int((joined != problem.nearest()).sum()),
         "info": [_remarks(solution.info) for solution in solutions],
     }
+
+
+def _first_of(notable: Sequence[str], statuses: Sequence[str]) -> str:
+    """The status of several runs: the first notable one that any has, else done."""
+    return next((status for status in notable if status in statuses), "done")
 
 
 def _remarks(info: dict[str, Any]) -> dict[str, Any]:
@@ -147,11 +209,11 @@ def _plain(value: Any) -> bool:
     )
 
 
-def _share(budget: Budget, used: float, batches: int) -> Budget:
-    """The next batch's budget: an equal share of the seconds for each one left."""
+def _share(budget: Budget, used: float, runs: int) -> Budget:
+    """The next run's budget: an equal share of the seconds for each one left."""
     if budget.seconds is None:
         return budget
-    left = max(budget.seconds - used, 1e-3) / batches
+    left = max(budget.seconds - used, 1e-3) / runs
     return Budget(left, budget.sweeps, budget.target, budget.threads)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import os
+import re
 from argparse import Namespace
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -21,6 +22,8 @@ from solvers.registry import parse_solver
 
 Reader = Callable[[str, Any], Any]
 FIGURES = (".svg", ".png")
+# The rule of the scale, and the word for fitting it to the rounded weights.
+RULE, IN_TURN = "weight-mse", "in-turn"
 
 
 def at_least(least: int) -> Reader:
@@ -175,9 +178,25 @@ def split_layer(text: str) -> tuple[str, str]:
     return package + colon + model, layer
 
 
-def parse_grid(options: Namespace) -> Grid:
-    """The grid that ``--bits --grid --granularity --saturated`` describe."""
-    rule, _, span = (options.grid or "weight-mse").partition(",")
+def parse_grid(options: Namespace, *, in_turn: bool = False) -> Grid:
+    """The grid that ``--bits --grid --granularity --saturated`` describe.
+
+    Parameters
+    ----------
+    in_turn
+        Whether the command can fit scale and codes in turn, which is refused otherwise.
+    """
+    parts = (options.grid or RULE).split(",")
+    fits = [part for part in parts if part.startswith(IN_TURN)]
+    # The rule comes first, and may be left out before in-turn.
+    rule, *rest = [RULE, *parts] if parts[0] in fits else parts
+    turns = _turns(",".join(fits)) if fits else 0
+    if turns and not in_turn:
+        raise InputError(
+            f"--grid: {IN_TURN} changes the scale from answer to answer; only "
+            "python -m benchmarks.run takes it"
+        )
+    span = ",".join(part for part in rest if part not in fits)
     rule, _, percentile = rule.partition(":")
     granularity, _, size = (options.granularity or "tensor").partition(":")
     if percentile and rule != "percentile":
@@ -201,5 +220,14 @@ def parse_grid(options: Namespace) -> Grid:
         granularity=granularity,  # type: ignore[arg-type]  # checked by Grid
         scale=rule,  # type: ignore[arg-type]
         saturated=options.saturated or "fixed",
+        turns=turns,
         **more,
     )
+
+
+def _turns(text: str) -> int:
+    """The rounds of ``in-turn:ROUNDS``."""
+    match = re.fullmatch(rf"{IN_TURN}:([1-9][0-9]{{0,3}})", text)
+    if match is not None:
+        return int(match.group(1))
+    raise InputError(f"--grid: write {IN_TURN}:ROUNDS, as {IN_TURN}:5, not {text!r}")

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from benchmarks.harness.subject import Subject
 from benchmarks.harness.tables import as_interval, columns, number
-from qubo_rounding.problem import file
+from qubo_rounding.problem import RoundingProblem, file
 from solvers.atomic import replacing
 
 
@@ -25,10 +25,18 @@ def table(record: Mapping[str, Any]) -> str:
     def ratio(result: Mapping[str, Any], key: str) -> str:
         return f"{result[key] / nearest[key]:.5f}" if nearest[key] else "-"
 
+    in_turn = any("objective_by_round" in result for result in record["results"])
+
+    def before(result: Mapping[str, Any]) -> str:
+        errors = result.get("objective_by_round")
+        return f"{errors[0]:.6g}" if errors else "-"
+
     # Heading, cell of a solver, cell of the full-precision network.
     parts: list[tuple[str, Callable[[Mapping[str, Any]], str], str]] = [
         ("solver", lambda r: r["label"] + " *" * r["out_of_set"], "full precision")
     ]
+    if in_turn:
+        parts += [("before", before, "")]
     if own:
         parts += [
             (objective, lambda r: f"{r['objective']:.6g}", "0"),
@@ -65,6 +73,9 @@ def table(record: Mapping[str, Any]) -> str:
     text = columns(lines)
     if any(result["out_of_set"] for result in record["results"]):
         text += "\n*: out of the set, not held to the two nearest grid points"
+    if in_turn:
+        error = objective if own else "local MSE"
+        text += f"\nbefore: {error} at nearest's scale; the rest is at fitted scales"
     if any(result.get("top1_minus_nearest") for result in record["results"]):
         text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
     return text
@@ -83,13 +94,16 @@ def write_json(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def save_roundings(
-    path: Path, subject: Subject, states: Mapping[str, NDArray[np.integer[Any]]]
+    path: Path,
+    subject: Subject,
+    roundings: Mapping[str, tuple[RoundingProblem, NDArray[np.integer[Any]]]],
 ) -> None:
     """Write what is needed to score every rounding without this code.
 
     ``weight`` and ``base`` are ``[R, n]``, ``scale`` is ``[R, n]``, or ``[R, 1]`` with
     one scale per row. For each solver, ``states_<solver>`` is ``[R, n]`` and
-    ``weights_<solver>`` is the rounded weight in the layer's own shape.
+    ``weights_<solver>`` is the rounded weight in the layer's own shape. A solver that
+    had its scale fitted has a ``base_<solver>`` and ``scale_<solver>`` of its own.
     """
     problem = subject.problem
     arrays: dict[str, NDArray[Any]] = {
@@ -97,7 +111,9 @@ def save_roundings(
         "base": problem.base,
         "scale": problem.scale,
     }
-    for name, x in states.items():
+    for name, (own, x) in roundings.items():
         arrays[f"states_{name}"] = x
-        arrays[f"weights_{name}"] = problem.decode(x).reshape(subject.shape)
+        arrays[f"weights_{name}"] = own.decode(x).reshape(subject.shape)
+        if own is not problem:
+            arrays[f"base_{name}"], arrays[f"scale_{name}"] = own.base, own.scale
     file.write(path, arrays, {})

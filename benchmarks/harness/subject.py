@@ -45,6 +45,8 @@ class Subject:
         Scores rounded rows on the network; None for a problem from a file.
     source
         The network and the images behind the problem; None for one from a file.
+    grid
+        The grid that the problem was posed on; None for one from a file.
     """
 
     problem: RoundingProblem
@@ -53,6 +55,7 @@ class Subject:
     description: dict[str, Any]
     accuracy: Accuracy | None = None
     source: Source | None = None
+    grid: Grid | None = None
 
     def local_mse(self, states: NDArray[np.integer[Any]]) -> float:
         """The mean squared error on the calibration inputs, summed over the rows."""
@@ -194,33 +197,39 @@ def from_layer(
             **meta,
             "count": posed.moments.count,
             **_describe(problem),
+            "turns": grid.turns,
             "calibration_images": len(source.calibration),
             "evaluation_images": len(held_out),
             "evaluation_digest": held_out.digest,
         },
         accuracy=accuracy,
         source=source,
+        grid=grid,
     )
 
 
 def _describe(problem: RoundingProblem) -> dict[str, Any]:
     """Size, grid and pinned weights of a problem, for the record."""
-    # The scale as briefly as possible: one number, one per row, or least and largest.
-    scale = np.unique(problem.scale)
-    described: Any = {"min": float(scale[0]), "max": float(scale[-1])}
-    if len(scale) == 1:
-        described = float(scale[0])
-    elif problem.scale.shape[1] == 1:
-        described = problem.scale[:, 0].tolist()
     fixed = problem.fixed
     return {
         "rows": problem.rows,
         "n": problem.n,
         "bits": problem.meta.get("bits"),
-        "scale": described,
+        "scale": describe_scale(problem),
         "saturated": problem.saturated,
         "fixed_weights": 0 if fixed is None else int((fixed >= 0).sum()),
     }
+
+
+def describe_scale(problem: RoundingProblem) -> float | list[float] | dict[str, float]:
+    """The scale briefly: one number, one for each row, or the least and the largest."""
+    scale = np.unique(problem.scale)
+    if len(scale) == 1:
+        return float(scale[0])
+    if problem.scale.shape[1] == 1:
+        rows: list[float] = problem.scale[:, 0].tolist()
+        return rows
+    return {"min": float(scale[0]), "max": float(scale[-1])}
 
 
 def _finite(value: float) -> float | None:

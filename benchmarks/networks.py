@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +27,15 @@ def run(options: argparse.Namespace, solvers: Sequence[Solver]) -> int:
     """Quantize a network with every solver, print and write the record."""
     from qubo_rounding.network.evaluate import predict
     from qubo_rounding.network.source import image_count, load_source
-    from qubo_rounding.network.whole.quantize import chosen_layers
+    from qubo_rounding.network.whole.quantize import TURNS, chosen_layers
 
     for name in OF_LAYERS:
         if getattr(options, name) is not None:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} goes with a single layer, MODEL.LAYER")
-    grid, parts = parse_grid(options), parse_parts(options.without)
+    grid, parts = parse_grid(options, in_turn=True), parse_parts(options.without)
+    if options.grid is None and not {"scale", "all"} & set(options.without or ()):
+        grid = replace(grid, turns=TURNS)
     source = load_source(
         options.layer,
         options.weights or "auto",
@@ -64,14 +67,13 @@ def run(options: argparse.Namespace, solvers: Sequence[Solver]) -> int:
         "results": [],
     }
     # The baseline knows nothing of the layers before and after.
-    plain = parse_parts(["all"])
+    baseline = replace(grid, turns=0), parse_parts(["all"])
     stopped: BaseException | None = None
     try:
-        for solver, taken in zip(
-            solvers, [plain, *[parts] * (len(solvers) - 1)], strict=True
-        ):
+        for solver in solvers:
+            own, taken = (grid, parts) if record["results"] else baseline
             try:
-                found, result = quantized(source, solver, grid, taken, options)
+                found, result = quantized(source, solver, own, taken, options)
             except SolverFailure as failure:
                 if not record["results"]:
                     raise InputError(str(failure)) from failure

@@ -79,7 +79,7 @@ OPTIONS = {
     "bits-of": Option("bits of single layers", read=names, metavar="LAYER=BITS,…"),
     "without": Option(
         "parts of the objective on whole networks to leave out: inputs, residual, "
-        "bias, trust, guard or all",
+        "bias, trust, guard, scale or all",
         read=names,
         metavar="PART,…",
     ),

@@ -39,13 +39,14 @@ def parse_parts(without: Sequence[str] | None) -> Parts:
     """
     from qubo_rounding.network.whole.parts import Parts
 
-    known = [f.name for f in fields(Parts) if f.type == "bool"] + ["all"]
+    switches = [f.name for f in fields(Parts) if f.type == "bool"]
+    # The scale's rounds are the grid's.
+    known = [*switches, "scale", "all"]
     for name in without or ():
         if name not in known:
             raise UnknownNameError("part of --without", name, known)
-    if without and "all" in without:
-        without = known[:-1]
     off = set(without or ())
+    off = set(switches) if "all" in off else off - {"scale"}
     # What makes up for the errors of others needs to see them.
     off |= {"residual"} if "inputs" in off else set()
     return replace(Parts(), **dict.fromkeys(off, False))

@@ -29,6 +29,9 @@ from solvers import Budget, Solver, label, parse_solver
 from solvers.checks import require_kind
 from solvers.errors import InputError, UnknownNameError
 
+# Rounds of fitting scale and codes in turn, where no grid says how many.
+TURNS = 5
+
 
 def quantize_network(
     model: nn.Module,
@@ -68,8 +71,8 @@ def quantize_network(
     bits
         Bits of all layers but those in `bits_of`.
     grid
-        The grid, of which `bits` is replaced; default: symmetric, a scale per tensor
-        of least weight error.
+        The grid, of which `bits` is replaced; default: symmetric, a scale per tensor,
+        fitted in turn with the integers for `TURNS` rounds.
     solver
         A solver, or its text as in `solvers.parse_solver`.
     layers, exclude
@@ -121,7 +124,7 @@ def quantize_network(
     """
     parts = Parts() if parts is None else parts
     require_kind("parts", parts, Parts)
-    grid = Grid(bits=bits) if grid is None else replace(grid, bits=bits)
+    grid = Grid(bits, turns=TURNS) if grid is None else replace(grid, bits=bits)
     solver = parse_solver(solver) if isinstance(solver, str) else solver
     budget = Budget() if budget is None else budget
     original = fold_batch_norms(model)

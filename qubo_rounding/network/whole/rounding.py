@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from qubo_rounding.network.whole.parts import Parts
-from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.grid import Encoding, Grid
+from qubo_rounding.problem.in_turn import Integers, solve_in_turn
 from qubo_rounding.problem.problem import RoundingProblem
 from qubo_rounding.problem.target_moments import TargetMoments
 from solvers import Budget, Solver
@@ -20,6 +21,8 @@ from solvers.layer_data import LayerData
 Array = NDArray[np.float64]
 # Ridge of the shift that is judged on held-out images, in mean diagonals of H.
 DAMPING = 1e-3
+# A larger share of the shift that holds on other images is taken for all of it.
+SURE = 0.9
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,7 @@ class Rounded:
     """
 
     problem: RoundingProblem
-    states: NDArray[np.integer[Any]]
+    states: Integers
     change: Array
     bias_shift: Array | None
     report: dict[str, Any]
@@ -88,27 +91,13 @@ def round_layer(
     if parts.bias:
         fit = fit.centred()
         held = None if held is None else held.centred()
-    trust = 1.0
-    if parts.trust and held is not None and fit.pull.any():
-        trust = trusted_share(fit, held)
-    H = fit.second_moment
-    encoding = grid.fit(weight, H)
-    problem = RoundingProblem(
-        weight=weight,
-        # As exported files hold it.
-        scale=encoding.scale.astype(np.float32).astype(np.float64),
-        lo=encoding.lo,
-        hi=encoding.hi,
-        moment=H[0] if len(H) == 1 else H,
-        gradient=-2 * trust * fit.pull,
-        constant=trust**2 * fit.square,
-        saturated=grid.saturated,
-        meta={"bits": grid.bits, "count": fit.count},
-    )
-    nearest = problem.decode(problem.nearest()) - weight
-    begun = time.perf_counter()
+    encoding = grid.fit(weight, fit.second_moment)
+    shares = [1.0]
+    if parts.trust and held is not None and not solver.uses_data and fit.pull.any():
+        share = trusted_share(fit, held)
+        shares += [share] if share < SURE else []
 
-    def solve(posed: RoundingProblem) -> NDArray[np.integer[Any]]:
+    def solve(posed: RoundingProblem) -> Integers:
         given = data(posed) if data is not None and solver.uses_data else None
         return posed.join(
             [
@@ -122,21 +111,50 @@ def round_layer(
             ]
         )
 
-    states = solve(problem)
-    change = problem.decode(states) - weight
+    begun = time.perf_counter()
+    tried = []
+    for share in shares:
+        problem = _posed(weight, grid, encoding, fit, share)
+        turns = solve_in_turn(problem, grid, solve)
+        change = turns.problem.decode(turns.states) - weight
+        judged = (fit if held is None else held).error(change).sum()
+        tried.append((judged, share, turns, change))
+    judged, share, turns, change = min(tried, key=lambda found: found[0])
+    nearest = encoding.nearest(weight) - weight
+    problem, states = turns.problem, turns.states
     report: dict[str, Any] = {
         "seconds": time.perf_counter() - begun,
-        "trust": trust,
+        "positions": fit.count,
+        "trust": share,
+        "turns": problem.meta.get("turns", 0),
         "error": float(fit.error(change).sum()),
         "error_nearest": float(fit.error(nearest).sum()),
         "guarded": False,
     }
     if held is not None:
-        report["heldout_error"] = float(held.error(change).sum())
+        report["heldout_error"] = float(judged)
         report["heldout_error_nearest"] = float(held.error(nearest).sum())
-        worse = report["heldout_error"] > report["heldout_error_nearest"]
-        if parts.guard and worse:
+        if parts.guard and judged > report["heldout_error_nearest"]:
+            problem = _posed(weight, grid, encoding, fit, share)
             states, change = problem.nearest(), nearest
             report["guarded"] = True
     shift = raw.bias_shift(change) if parts.bias else None
     return Rounded(problem, states, change, shift, report)
+
+
+def _posed(
+    weight: Array, grid: Grid, encoding: Encoding, moments: TargetMoments, share: float
+) -> RoundingProblem:
+    """The layer's problem if so much of the shift is trusted."""
+    H = moments.second_moment
+    return RoundingProblem(
+        weight=weight,
+        scale=encoding.scale,
+        lo=encoding.lo,
+        hi=encoding.hi,
+        moment=H[0] if len(H) == 1 else H,
+        gradient=-2 * share * moments.pull,
+        constant=share**2 * moments.square,
+        saturated=grid.saturated,
+        meta={"bits": grid.bits, "count": moments.count},
+    )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import nn
 
+from qubo_rounding.network.whole.ranges import ActivationRange
 from qubo_rounding.problem.grid import Grid
 
 Array = NDArray[np.float64]
@@ -57,7 +58,7 @@ class QuantizedLayer:
 
 @dataclass(frozen=True, eq=False)
 class QuantizedNetwork:
-    """A network whose layers have rounded weights.
+    """A network whose layers have rounded weights, and perhaps rounded activations.
 
     Attributes
     ----------
@@ -65,10 +66,14 @@ class QuantizedNetwork:
         The network in eval mode, batch norms folded, with the rounded weights.
     layers
         The quantized layers by name, in the order in which they were quantized.
+    activations
+        Ranges of the activations that the network rounds, by place, see
+        `quantize_activations`; none where all of them stay as they are.
     meta
         What was quantized and how: options, seeds, origin; can be written as JSON.
     """
 
     network: nn.Module
     layers: Mapping[str, QuantizedLayer]
+    activations: Mapping[str, ActivationRange] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)

@@ -21,11 +21,13 @@ GRIDS = {
     "tensor": Grid(bits=4),
     "restricted": Grid(bits=3, restricted=True),
     "channel": Grid(bits=8, granularity="channel"),
-    "group": Grid(bits=4, granularity="group", group_size=16),
+    "group": Grid(bits=4, granularity="group", group_size=16, scale="minmax"),
     "two bits": Grid(bits=2, granularity="channel"),
     "tensor, asymmetric": Grid(bits=8, symmetric=False),
     "channel, asymmetric": Grid(bits=4, granularity="channel", symmetric=False),
-    "ragged groups": Grid(bits=5, granularity="group", group_size=7, symmetric=False),
+    "ragged groups": Grid(
+        bits=5, granularity="group", group_size=7, symmetric=False, scale="minmax"
+    ),
 }
 
 

@@ -115,9 +115,14 @@ def scale_shape(grid: Grid, rows: int, n: int) -> tuple[int, ...]:
     return rows, -(-n // grid.group_size)
 
 
-def requantize(weight: NDArray[np.floating[Any]], layer: QuantizedLayer) -> Any:
+def requantize(
+    weight: NDArray[np.floating[Any]], layer: QuantizedLayer
+) -> NDArray[np.int16]:
     """The integers [R, n] that are nearest to weights, on the layer's grid."""
-    return np.clip(np.rint(weight / layer.scale), layer.lo, layer.hi).astype(np.int16)
+    codes: NDArray[np.int16] = np.clip(
+        np.rint(weight / layer.scale), layer.lo, layer.hi
+    ).astype(np.int16)
+    return codes
 
 
 def require_whole(quantized: QuantizedNetwork) -> None:

@@ -204,14 +204,14 @@ def _list(options: argparse.Namespace) -> int:
 
         names = list_models()
     else:
-        from qubo_rounding.network.layers import supported_layers
         from qubo_rounding.network.models import architecture
+        from qubo_rounding.network.prepare import likely_layers
 
         if options.layer is None:
             raise InputError("--list layers needs --layer MODEL")
         package, colon, rest = options.layer.rpartition(":")
         model = package + colon + rest.partition(".")[0]
-        names = [f"{model}.{name}" for name in supported_layers(architecture(model))]
+        names = [f"{model}.{name}" for name in likely_layers(architecture(model))]
     print("\n".join(names))
     return 0
 

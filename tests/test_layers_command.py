@@ -32,6 +32,19 @@ def on_the_grid():
     nn.init.constant_(network[2].weight, 7.0)
     return network
 
+class Same(nn.Conv2d):
+    def forward(self, x):
+        return super().forward(nn.functional.pad(x, (0, 1, 0, 1)))
+
+class Centred(nn.Conv2d):
+    def forward(self, x):
+        return self._conv_forward(x, self.weight - self.weight.mean(), self.bias)
+
+def of_own_classes():
+    return nn.Sequential(
+        Same(3, 4, 3, stride=4), nn.BatchNorm2d(4), nn.ReLU(), Centred(4, 4, 3),
+        nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(4, 4))
+
 def without_weights():
     return nn.Sequential(nn.ReLU())
 """
@@ -79,6 +92,19 @@ def test_every_layer(capsys):
         assert float(totals[f"s of {name}"]) == pytest.approx(added, abs=0.02)
     together = sum(float(totals[f"s of {name}"]) for name in parts)
     assert float(totals["s in all"]) == pytest.approx(together, abs=0.02)
+
+
+def test_layers_of_own_classes(capsys):
+    """Taken where the loaded network proves what they are, else left with a reason."""
+    arguments = ["--model", "tiny:of_own_classes", *SMALL[2:], "--solver", "babai"]
+    assert command(*arguments) == 0
+    captured = capsys.readouterr()
+    layers, _ = table(captured.out)
+    assert [*layers] == ["0", "6"]
+    assert layers["0"][:3] == ["4", "27", "1"]
+    assert "left as it is: layer '3' is a Centred that cannot be taken" in captured.err
+    assert command(*arguments, "--layers", "3") == 2
+    assert "layer '3' is a Centred that cannot be taken" in capsys.readouterr().err
 
 
 def test_problems_and_ratios_are_those_of_the_run_command(tmp_path, capsys):

@@ -173,6 +173,8 @@ def run(options: argparse.Namespace) -> int:
     if options.save_problems is not None:
         _make_folder(options.save_problems)
     work = _prepare(options, grid, solvers)
+    if options.layers is None:
+        names = _proven(names, work)
     done: list[Layer] = []
     try:
         for name in tqdm(names, desc="layers", disable=None):
@@ -234,19 +236,29 @@ def choose(model: str, text: str | None) -> list[str]:
     InputError
         The model or a layer is unknown, or the model has no layer to round.
     """
-    from qubo_rounding.network.layers import find_layer, supported_layers
     from qubo_rounding.network.models import architecture
+    from qubo_rounding.network.prepare import likely_layers, require_likely_layer
 
     network = architecture(model)
     if text is None:
-        names = supported_layers(network)
+        names = likely_layers(network)
         if not names:
             raise InputError(f"{model} has no layer that can be rounded")
         return names
     names = list(dict.fromkeys(text.split(",")))
     for name in names:
-        find_layer(network, name)
+        require_likely_layer(network, name)
     return names
+
+
+def _proven(names: list[str], work: Work) -> list[str]:
+    """Those layers that the loaded network turned out to have."""
+    from qubo_rounding.network.layers import supported_layers
+
+    found = supported_layers(work.source.network)
+    if not found:
+        raise InputError(f"none of the layers {', '.join(names)} can be rounded")
+    return found
 
 
 def summary(layers: Sequence[Layer]) -> str:

@@ -166,11 +166,12 @@ def from_layer(
     from qubo_rounding.network.layers import find_layer, layer_moments
     from qubo_rounding.network.models import architecture
     from qubo_rounding.network.pose import pose
+    from qubo_rounding.network.prepare import require_likely_layer
     from qubo_rounding.network.source import BATCH, image_count, load_source
 
     model, name = split_layer(layer)
     # Before the network is loaded: a misspelt layer should cost no download.
-    find_layer(architecture(model), name)
+    require_likely_layer(architecture(model), name)
     source = load_source(model, weights, images, calibration, evaluation, say)
     network, held_out = source.network, source.evaluation
     say(image_count("evaluation", held_out))

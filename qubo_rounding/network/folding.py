@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from qubo_rounding.network.exposed import Exposed, plain_layer
 from qubo_rounding.network.messages import first_line
 from solvers.errors import InputError
 
@@ -47,7 +48,7 @@ class FoldedNorm(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, FoldedNorm) or super().is_leaf_module(
+        return isinstance(m, FoldedNorm | Exposed) or super().is_leaf_module(
             m, module_qualified_name
         )
 
@@ -67,6 +68,19 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     InputError
         If the network holds batch norms and torch.fx cannot trace it.
     """
+    network = evaluation_copy(network)
+    fold(network)
+    return network
+
+
+def evaluation_copy(network: nn.Module) -> nn.Module:
+    """A copy in eval mode whose parametrised weights are plain ones.
+
+    Raises
+    ------
+    InputError
+        If the network cannot be copied.
+    """
     try:
         network = copy.deepcopy(network).eval()
     except RuntimeError as error:
@@ -77,10 +91,14 @@ def fold_batch_norms(network: nn.Module) -> nn.Module:
     for module in network.modules():
         if parametrize.is_parametrized(module):
             _bake(module)
+    return network
+
+
+def fold(network: nn.Module) -> None:
+    """Fold batch norms, as `fold_batch_norms`, in a network in eval mode, in place."""
     if any(isinstance(module, BATCH_NORMS) for module in network.modules()):
         for layer_name, norm_name in _foldable(network):
             _fold(network, layer_name, norm_name)
-    return network
 
 
 def _bake(module: Any) -> None:
@@ -115,15 +133,21 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
         if layer_node.op != "call_module" or len(layer_node.users) != 1:
             continue
         names = str(layer_node.target), str(norm_node.target)
-        layer: Any = network.get_submodule(names[0])
+        outer = network.get_submodule(names[0])
+        if isinstance(outer, Exposed) and not outer.bare:
+            continue
+        layer: Any = plain_layer(outer)
         norm: Any = network.get_submodule(names[1])
         if (
             (type(layer), type(norm)) in PAIRS
             and norm.running_mean is not None
             and norm.num_features == layer.weight.shape[0]
             and not modules_read & set(names)
-            and not any(m._forward_hooks or m._forward_pre_hooks for m in (layer, norm))
-            and calls[id(layer)] == calls[id(norm)] == 1
+            and not any(
+                m._forward_hooks or m._forward_pre_hooks
+                for m in (*outer.modules(), norm)
+            )
+            and calls[id(outer)] == calls[id(norm)] == 1
         ):
             pairs.append(names)
     return pairs
@@ -152,7 +176,7 @@ def trace(network: nn.Module) -> fx.Graph:
 
 
 def _fold(network: nn.Module, layer_name: str, norm_name: str) -> None:
-    layer: Any = network.get_submodule(layer_name)
+    layer: Any = plain_layer(network.get_submodule(layer_name))
     norm: Any = network.get_submodule(norm_name)
     weight, bias = fuse_conv_bn_weights(
         layer.weight.double(),

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 from torch.nn import functional as F
 
+from qubo_rounding.network.exposed import Exposed, plain_layer
 from qubo_rounding.network.folding import FoldedNorm, trace
 from qubo_rounding.network.layer_rows import groups, weight_rows
 from qubo_rounding.network.layers import capture_inputs, find_layer, paired_inputs
@@ -230,13 +231,18 @@ def following_activation(
     except InputError:
         return None
     calls = [
-        node
+        (node, outer)
         for node in graph.nodes
         if node.op == "call_module"
-        and network.get_submodule(str(node.target)) is module
+        and plain_layer(outer := network.get_submodule(str(node.target))) is module
     ]
     # A layer that runs several times may be followed by several operations.
-    return _activation_after(network, calls[0]) if len(calls) == 1 else None
+    if len(calls) != 1:
+        return None
+    node, outer = calls[0]
+    if isinstance(outer, Exposed) and not outer.bare:
+        return None
+    return _activation_after(network, node)
 
 
 def _activation_after(

@@ -17,13 +17,17 @@ Conv = nn.Conv1d | nn.Conv2d | nn.Conv3d
 SUPPORTED = (nn.Conv1d, nn.Conv2d, nn.Conv3d, nn.Linear)
 CHUNK_BYTES = 16 * 2**20
 """Float64 memory of the columns that are unfolded at a time."""
+_MARK = "_why_not_rounded"
 
 
 def refusal(module: nn.Module) -> str | None:
     """Why the module cannot be rounded, or None.
 
-    Subclasses are refused, since they may compute something else.
+    Subclasses are refused, since they may compute something else; what they compute
+    can be found out by `qubo_rounding.network.prepare`.
     """
+    if _MARK in module.__dict__:
+        return str(module.__dict__[_MARK])
     if _kind(module) not in SUPPORTED:
         known = ", ".join(kind.__name__ for kind in SUPPORTED)
         return f"is a {_kind(module).__name__}; supported are {known}"
@@ -38,6 +42,11 @@ def refusal(module: nn.Module) -> str | None:
     if not isinstance(weight, Tensor) or not weight.is_floating_point():
         return "has weights that are not real floating-point numbers"
     return None
+
+
+def refuse(module: nn.Module, reason: str) -> None:
+    """Let `refusal` give this reason for the module, and for copies of it."""
+    module.__dict__[_MARK] = reason
 
 
 def groups(module: nn.Module) -> int:

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from qubo_rounding.network.exposed import named_layers, plain_layer
 from qubo_rounding.network.folding import fold_batch_norms
 from qubo_rounding.network.layer_rows import (
     column_chunks,
@@ -45,11 +46,15 @@ COPIES = 6
 
 def supported_layers(network: nn.Module) -> list[str]:
     """Names of the layers whose weights can be rounded, in network order."""
-    return [n for n, m in network.named_modules() if n and refusal(m) is None]
+    modules = named_layers(network)
+    return [n for n, m in modules if n and refusal(plain_layer(m)) is None]
 
 
 def find_layer(network: nn.Module, name: str) -> nn.Module:
     """Return the layer of that name, as in ``network.named_modules()``.
+
+    Of a module that `qubo_rounding.network.prepare` has changed, that is the plain
+    layer in it.
 
     Raises
     ------
@@ -61,10 +66,11 @@ def find_layer(network: nn.Module, name: str) -> nn.Module:
     modules: dict[str, nn.Module] = dict(network.named_modules(remove_duplicate=False))
     if name not in modules:
         raise UnknownNameError("layer", name, supported_layers(network))
-    reason = refusal(modules[name])
+    layer = plain_layer(modules[name])
+    reason = refusal(layer)
     if reason is not None:
         raise InputError(f"layer {name!r} {reason}")
-    return modules[name]
+    return layer
 
 
 def capture_inputs(

@@ -251,6 +251,39 @@ def test_a_layer_that_runs_several_times(kind: Any) -> None:
     )
 
 
+class ByFunction(nn.Module):
+    """Multiplies by the weights of layers that it does not call."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.one, self.two = nn.Linear(4, 4), nn.Linear(4, 4, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.linear(x, self.one.weight, self.one.bias).relu()
+        return F.linear(x, self.two.weight)
+
+
+def test_layers_whose_weights_others_use_are_called() -> None:
+    network = nn.Sequential(ByFunction(), nn.Linear(4, 4), ByFunction())
+    prepared = prepare(network, ROWS)
+    assert prepared.layers == ["0.one", "0.two", "1", "2.one", "2.two"]
+    assert [str(n.target) for n in trace(prepared.network).nodes][1:-1] == [*"012"]
+    file = io.BytesIO()
+    torch.save(prepared.network, file)
+    file.seek(0)
+    for found in (
+        prepared.network,
+        copy.deepcopy(prepared.network),
+        torch.load(file, weights_only=False),
+    ):
+        (x,) = capture_inputs(found, "2.two", [ROWS])
+        with torch.no_grad():
+            assert torch.equal(found(ROWS), network(ROWS))
+            torch.testing.assert_close(x, network[2].one(network[:2](ROWS)).relu())
+            find_layer(found, "2.two").weight.zero_()  # type: ignore[operator, union-attr]
+            assert not found(ROWS).any()
+
+
 class Listed(nn.Module):
     """Holds its layer a second time where no module sees it."""
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field, is_dataclass
 from typing import Any
 
@@ -263,6 +264,34 @@ class _Detour(TorchFunctionMode):
 
     def _is_weight(self, x: object) -> bool:
         return any(x is weight for weight in self.weights)
+
+
+class Calling:
+    """A module's forward that calls layers wherever it multiplied by their weights.
+
+    Parameters
+    ----------
+    module
+        The module; becomes one whose `forward` this is.
+    layers
+        Plain layers in it that it does not call, but whose weights it uses.
+    """
+
+    def __init__(self, module: nn.Module, layers: Sequence[nn.Module]) -> None:
+        self.module, self.layers = module, layers
+        module.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module's class computes."""
+        with ExitStack() as stack:
+            for layer in self.layers:
+                stack.enter_context(_Detour(layer.get_parameter("weight"), layer))
+            return type(self.module).forward(self.module, *args, **kwargs)
+
+
+def hides_layers(module: nn.Module) -> bool:
+    """Whether layers run inside of the module that its forward does not show."""
+    return isinstance(module, Exposed) or isinstance(module.forward, Calling)
 
 
 def plain_layer(module: nn.Module) -> nn.Module:

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils import parametrize
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from qubo_rounding.network.exposed import Exposed, plain_layer
+from qubo_rounding.network.exposed import Exposed, hides_layers, plain_layer
 from qubo_rounding.network.messages import first_line
 from solvers.errors import InputError
 
@@ -48,9 +48,9 @@ class FoldedNorm(nn.Module):
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, FoldedNorm | Exposed) or super().is_leaf_module(
-            m, module_qualified_name
-        )
+        if isinstance(m, FoldedNorm) or hides_layers(m):
+            return True
+        return super().is_leaf_module(m, module_qualified_name)
 
 
 def fold_batch_norms(network: nn.Module) -> nn.Module:

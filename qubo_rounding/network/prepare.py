@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from qubo_rounding.network import attention
-from qubo_rounding.network.exposed import Exposed, install, tensors_in
+from qubo_rounding.network.exposed import Calling, Exposed, install, tensors_in
 from qubo_rounding.network.folding import evaluation_copy, fold
 from qubo_rounding.network.layer_rows import (
     SUPPORTED,
@@ -112,6 +112,8 @@ def prepare(
     reasons = _open_attentions(network, sharing)
     tied: list[list[str]] = []
     repeated: list[str] = []
+    # Layers by the modules that use their weights and do not call them.
+    called: dict[nn.Module, list[nn.Module]] = defaultdict(list)
     if example is None:
         reasons |= {
             name: UNPROVEN
@@ -120,7 +122,7 @@ def prepare(
         }
     else:
         recorder = Recorder(network)
-        with recorder.watching(network):
+        with recorder.watching():
             _run(network, example)
         layers = [n for n, m in _named(network) if _is_layer(m, recorder)]
         tied = [group for group in sharing if not set(layers).isdisjoint(group)]
@@ -129,10 +131,14 @@ def prepare(
             module = network.get_submodule(name)
             reason = reasons.get(name) or _unproven(module, recorder)
             if reason is None:
-                if recorder.calls[module] > 1:
+                ((weight, uses),) = _weights(module, recorder).items()
+                if len(uses.products) > 1:
                     repeated.append(name)
+                place = _place(uses)
                 if type(module) not in SUPPORTED:
-                    _expose(network, module, recorder)
+                    _expose(network, module, weight, uses)
+                elif place is not None and place is not module:
+                    called[place].append(module)
             elif name and not _holds_layers(module):
                 reasons[name] = reason
             else:
@@ -141,6 +147,8 @@ def prepare(
                 reasons[f"{name}.{weight}".lstrip(".")] = reason
     order = {name: i for i, (name, _) in enumerate(_named(network))}
     reasons = {n: reasons[n] for n in sorted(reasons, key=lambda n: order.get(n, -1))}
+    for place, found in called.items():
+        Calling(place, found)
     if reasons and unsupported == "refuse":
         name, reason = next(iter(reasons.items()))
         others = f" (and {len(reasons) - 1} more cannot)" if len(reasons) > 1 else ""
@@ -291,10 +299,11 @@ def _unproven(module: nn.Module, recorder: Recorder) -> str | None:
     calls = recorder.calls[module]
     if calls == 0 and not uses.products:
         return "is never called in a forward pass"
-    outside = [place for place in uses.places if place is not module]
-    if outside:
-        return f"has its weight used outside of it, by {type(outside[0]).__name__}"
-    if len(uses.products) != calls:
+    place = _place(uses)
+    if place is None or not (place is module or _may_call(place, module, recorder)):
+        others = {type(other).__name__ for other in uses.places if other is not module}
+        return f"has its weight used outside of it, by {' and '.join(sorted(others))}"
+    if len(uses.products) != recorder.calls[place]:
         return f"is a {kind} that does not multiply by its weight just once a call"
     if len({product.form() for product in uses.products}) > 1:
         return f"is a {kind} that multiplies in different ways in one forward pass"
@@ -313,6 +322,26 @@ def _unproven(module: nn.Module, recorder: Recorder) -> str | None:
     return None
 
 
+def _place(uses: Uses) -> nn.Module | None:
+    """The one module whose forward multiplies by the weight, or None."""
+    places = set(uses.places)
+    return places.pop() if len(places) == 1 else None
+
+
+def _may_call(place: nn.Module, layer: nn.Module, recorder: Recorder) -> bool:
+    """Whether a module could call the linear layer where it now uses its weight."""
+    if type(layer) is not nn.Linear or "forward" in place.__dict__:
+        return False
+    # torch.fx would go past what the whole network is made to call.
+    return place is not recorder.network and all(
+        product.function == "linear"
+        and not product.left
+        and product.weight is layer.weight
+        and product.bias is layer.bias
+        for product in recorder.uses[id(layer.weight)].products
+    )
+
+
 def _bias_name(module: nn.Module, bias: Tensor | None) -> str | None:
     for name, parameter in module.named_parameters(recurse=False):
         if parameter is bias:
@@ -320,9 +349,8 @@ def _bias_name(module: nn.Module, bias: Tensor | None) -> str | None:
     return None
 
 
-def _expose(network: nn.Module, module: nn.Module, recorder: Recorder) -> None:
+def _expose(network: nn.Module, module: nn.Module, weight: str, uses: Uses) -> None:
     """Put an `Exposed` in the module's place."""
-    ((weight, uses),) = _weights(module, recorder).items()
     product = uses.products[0]
     bias = _bias_name(module, product.bias)
     install(network, module, Exposed(module, product, weight, bias, uses.bare))

@@ -85,6 +85,8 @@ class Recorder(TorchFunctionMode):
 
     Attributes
     ----------
+    network
+        The network.
     uses
         By the ids of the parameters.
     calls
@@ -93,6 +95,7 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
+        self.network = network
         self.uses: dict[int, Uses] = {}
         self.calls: Counter[nn.Module] = Counter()
         self._constants: dict[int, _Derived] = {}
@@ -107,8 +110,8 @@ class Recorder(TorchFunctionMode):
             self._constants[id(buffer)] = _Derived(buffer, frozenset(), None)
 
     @contextmanager
-    def watching(self, network: nn.Module) -> Iterator[None]:
-        """Know which module is running."""
+    def watching(self) -> Iterator[None]:
+        """Record, and know which module is running."""
 
         def enter(module: nn.Module, _: Any) -> None:
             self.calls[module] += 1
@@ -122,7 +125,7 @@ class Recorder(TorchFunctionMode):
                     self.uses[key].bare = False
 
         handles = []
-        for module in network.modules():
+        for module in self.network.modules():
             if isinstance(module, torch.jit.ScriptModule):
                 continue
             handles.append(module.register_forward_pre_hook(enter, prepend=True))

@@ -370,6 +370,8 @@ def test_nothing_is_proven_without_an_example(tf: Any) -> None:
 
 
 def test_likely_layers(tf: Any) -> None:
+    with pytest.raises(UnknownNameError, match="layer 'stemm'; did you mean stem"):
+        require_likely_layer(tf, "stemm")
     assert likely_layers(tf) == prepare(tf, X).layers
     network = nn.Sequential(nn.MultiheadAttention(4, 2), nn.ReLU(), Conv1D(2, 2))
     names = [f"0.{name}_proj" for name in ("q", "k", "v", "out")]

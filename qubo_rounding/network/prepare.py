@@ -29,7 +29,7 @@ from qubo_rounding.network.layers import (
     supported_layers,
 )
 from qubo_rounding.network.weight_uses import Recorder, Uses
-from solvers.errors import InputError
+from solvers.errors import InputError, UnknownNameError
 
 Unsupported = Literal["refuse", "skip"]
 # Modules that are there to multiply by a weight, whether or not they run.
@@ -181,12 +181,7 @@ def likely_layers(network: nn.Module) -> list[str]:
 
     A guess from the modules' classes, for networks that are not to be run.
     """
-    network = _outline(network)
-    return [
-        name
-        for name, module in _named(network)
-        if name and (refusal(module) is None or isinstance(module, SUPPORTED))
-    ]
+    return _likely(_outline(network))
 
 
 def require_likely_layer(network: nn.Module, name: str) -> None:
@@ -195,12 +190,15 @@ def require_likely_layer(network: nn.Module, name: str) -> None:
     Raises
     ------
     InputError
-        As `qubo_rounding.network.layers.find_layer`; but modules that are of no class
-        of torch's own pass, since only `prepare` can tell.
+        As `qubo_rounding.network.layers.find_layer`; but subclasses, and modules that
+        are of no class of torch's own, pass, since only `prepare` can tell.
     """
     network = _outline(network)
     module = dict(network.named_modules(remove_duplicate=False)).get(name)
-    if module is None or type(module).__module__.startswith("torch."):
+    if module is None:
+        raise UnknownNameError("layer", name, _likely(network))
+    torchs_own = type(module).__module__.startswith("torch.")
+    if torchs_own and not isinstance(module, SUPPORTED):
         find_layer(network, name)
 
 
@@ -209,6 +207,14 @@ def _outline(network: nn.Module) -> nn.Module:
     network = evaluation_copy(network)
     _open_attentions(network, _sharing(network))
     return network
+
+
+def _likely(network: nn.Module) -> list[str]:
+    return [
+        name
+        for name, module in _named(network)
+        if name and (refusal(module) is None or isinstance(module, SUPPORTED))
+    ]
 
 
 def _named(network: nn.Module) -> list[tuple[str, nn.Module]]:

@@ -27,7 +27,7 @@ def run(options: argparse.Namespace, solvers: Sequence[Solver]) -> int:
     """Quantize a network with every solver, print and write the record."""
     from qubo_rounding.network.evaluate import predict
     from qubo_rounding.network.source import image_count, load_source
-    from qubo_rounding.network.whole.quantize import TURNS, chosen_layers
+    from qubo_rounding.network.whole.quantize import TURNS
 
     for name in OF_LAYERS:
         if getattr(options, name) is not None:
@@ -45,7 +45,6 @@ def run(options: argparse.Namespace, solvers: Sequence[Solver]) -> int:
         _say,
         calibration_images=options.calibration_images,
     )
-    chosen_layers(source.network, options.layers, options.exclude or ())
     _say(image_count("evaluation", source.evaluation))
     if source.evaluation.labels is None:
         _say("the images' labels are not the network's: accuracy is not reported")

@@ -111,6 +111,8 @@ def quantized(
                 seed=options.seed,
                 memory=None if memory is None else int(memory * 2**30),
                 keep=None if keep is None else keep / _folder(solver, parts),
+                # What cannot be rounded was named when the network was loaded.
+                unsupported="skip",
                 origin={"code": code_digest(), "weights_hash": source.weights_hash},
             )
     except SolverFailure as failure:

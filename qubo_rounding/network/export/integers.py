@@ -26,8 +26,9 @@ from qubo_rounding.network.export.layout import (
     store,
     write,
 )
-from qubo_rounding.network.layers import find_layer, fold_batch_norms, set_weight_rows
+from qubo_rounding.network.layers import find_layer, set_weight_rows
 from qubo_rounding.network.messages import first_line
+from qubo_rounding.network.prepare import prepare
 from qubo_rounding.network.whole.activations import round_activations
 from qubo_rounding.network.whole.ranges import ActivationRange
 from qubo_rounding.network.whole.result import QuantizedLayer, QuantizedNetwork
@@ -98,7 +99,9 @@ def save_quantized(path: Path | str, quantized: QuantizedNetwork) -> None:
     write(path, SUFFIX, safetensors.torch.save(tensors, {_HEADER: text}))
 
 
-def load_quantized(path: Path | str, network: nn.Module) -> QuantizedNetwork:
+def load_quantized(
+    path: Path | str, network: nn.Module, example: Tensor | None = None
+) -> QuantizedNetwork:
     """Read what `save_quantized` wrote.
 
     Parameters
@@ -109,6 +112,8 @@ def load_quantized(path: Path | str, network: nn.Module) -> QuantizedNetwork:
         A network of the same architecture, its batch norms not folded, with any
         weights; it stays as it is. Outputs are the same to the last bit if its weights
         have the same memory layout as those of the network that was saved.
+    example
+        An input, for networks with layers of classes of their own (`prepare`).
 
     Raises
     ------
@@ -125,7 +130,7 @@ def load_quantized(path: Path | str, network: nn.Module) -> QuantizedNetwork:
     ranges = {
         name: _range(path, name, entry) for name, entry in header["activations"].items()
     }
-    loaded = fold_batch_norms(network)
+    loaded = prepare(network, example, unsupported="skip").network
     try:
         # First, since tracing drops parameters that no forward pass reads.
         if ranges:

@@ -14,9 +14,9 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from qubo_rounding.network.folding import fold_batch_norms
 from qubo_rounding.network.layer_rows import set_weight_rows, weight_rows
 from qubo_rounding.network.layers import find_layer, supported_layers
+from qubo_rounding.network.prepare import Prepared, Unsupported, prepare
 from qubo_rounding.network.whole.kept import Kept
 from qubo_rounding.network.whole.parts import Parts
 from qubo_rounding.network.whole.result import QuantizedLayer, QuantizedNetwork
@@ -49,6 +49,7 @@ def quantize_network(
     memory: int | None = None,
     mask: Mask | None = None,
     keep: Path | None = None,
+    unsupported: Unsupported = "refuse",
     origin: Mapping[str, Any] | None = None,
     traced: bool = True,
     progress: bool = True,
@@ -95,6 +96,8 @@ def quantize_network(
     keep
         A folder in which every finished layer is kept. The same call takes them up
         again, after Ctrl-C for example.
+    unsupported
+        Whether layers that cannot be rounded are refused by name, or left as they are.
     origin
         What else identifies the work, such as the hash of the code; becomes part of
         the result's `meta`.
@@ -127,8 +130,10 @@ def quantize_network(
     grid = Grid(bits, turns=TURNS) if grid is None else replace(grid, bits=bits)
     solver = parse_solver(solver) if isinstance(solver, str) else solver
     budget = Budget() if budget is None else budget
-    original = fold_batch_norms(model)
-    names = chosen_layers(original, layers, exclude)
+    first, rest = _first(batches)
+    prepared = prepare(model, _example(first), unsupported="skip")
+    original = prepared.network
+    names = chosen_layers(prepared, layers, exclude, unsupported)
     grids = _grids(original, names, grid, bits_of or {})
     meta = {
         "solver": label(solver),
@@ -141,7 +146,6 @@ def quantize_network(
     }
     kept = Kept(keep, meta, original)
     rounded = copy.deepcopy(original)
-    first, rest = _first(batches)
     done: dict[str, QuantizedLayer] = {}
     with (
         Values(memory) as values,
@@ -165,11 +169,14 @@ def quantize_network(
             done[stop.name] = layer
             write(rounded, layer)
             bar.update()
-    return QuantizedNetwork(rounded, done, meta)
+    return QuantizedNetwork(rounded, done, meta=meta)
 
 
 def chosen_layers(
-    network: nn.Module, layers: Sequence[str] | None, exclude: Sequence[str]
+    prepared: Prepared,
+    layers: Sequence[str] | None,
+    exclude: Sequence[str],
+    unsupported: Unsupported = "skip",
 ) -> list[str]:
     """The layers to round: those named, or all that can be, less those excluded.
 
@@ -180,10 +187,20 @@ def chosen_layers(
     InputError
         A layer cannot be rounded, or none is left.
     """
-    known = supported_layers(network)
-    for name in (*(layers or ()), *exclude):
+    network = prepared.network
+    for name in layers or ():
         find_layer(network, name)
-    names = known if layers is None else list(dict.fromkeys(layers))
+    for name in exclude:
+        if name not in prepared.skipped:
+            find_layer(network, name)
+    left = [name for name in prepared.skipped if name not in exclude]
+    if left and layers is None and unsupported == "refuse":
+        reason = prepared.skipped[left[0]]
+        raise InputError(
+            f"layer {left[0]!r} {reason}; exclude it, or leave such layers as they are "
+            "with unsupported='skip'"
+        )
+    names = supported_layers(network) if layers is None else list(dict.fromkeys(layers))
     names = [name for name in names if name not in exclude]
     if not names:
         raise InputError(f"no layer of {type(network).__name__} is left to be rounded")
@@ -216,6 +233,11 @@ def _first(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:
     for first in rest:
         return first, rest
     raise InputError("no calibration batches to quantize the network with")
+
+
+def _example(batch: Any) -> torch.Tensor | None:
+    """One image of a batch; None where it is not a tensor."""
+    return batch[:1] if isinstance(batch, torch.Tensor) else None
 
 
 def _quantized(

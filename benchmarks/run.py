@@ -28,7 +28,7 @@ from benchmarks.harness.whole import is_network
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.problem import OBJECTIVES
-from solvers import Budget, InputError, Solver, available, parse_solvers
+from solvers import Budget, InputError, Solver, available, label, parse_solvers
 from solvers.registry import parse_solver
 
 
@@ -94,9 +94,15 @@ def _run(options: argparse.Namespace) -> int:
     stopped: BaseException | None = None
     try:
         data = None
-        # The layer's data are those of one scale: in turn, all see the quadratic form.
-        if grid is None and any(solver.uses_data for solver in solvers):
+        wanting = [label(solver) for solver in solvers if solver.uses_data]
+        if wanting and grid is None:
             data = chosen.layer_data()
+        elif wanting:
+            # The layer's data are those of one scale.
+            print(
+                f"in turn, {', '.join(wanting)} sees the quadratic form alone",
+                file=sys.stderr,
+            )
         for solver, name in zip(solvers, known, strict=True):
             problem = chosen.problem
             try:

@@ -224,6 +224,7 @@ def test_the_error_never_rises(kind, text):
     turns = solve_in_turn(problem, grid, solving(text), 6)
     assert (np.diff(turns.errors) <= 0).all()
     found = turns.problem
+    assert found.meta == {**problem.meta, "turns": len(turns.errors) - 1}
     final = errors_at(found, found.decode(turns.states))
     assert final.sum() == pytest.approx(turns.errors[-1])
     np.testing.assert_array_equal(found.scale, np.float32(found.scale))
@@ -238,6 +239,8 @@ def test_the_error_never_rises(kind, text):
 def test_no_worse_than_the_best_at_the_first_scale(seed, kind):
     """With exact answers, by brute force; rows that share no scale one by one."""
     problem, grid = make(kind, rows=3, n=5, seed=seed)
+    # A weight on a grid point would stand between others if the scale were rounded.
+    problem = replace(problem, scale=np.float32(problem.scale).astype(float))
 
     def exactly(p: RoundingProblem) -> Any:
         return p.join([brute_force(q)[0] for q in p.to_qubos()])
@@ -247,11 +250,10 @@ def test_no_worse_than_the_best_at_the_first_scale(seed, kind):
     free = problem.fixed if problem.fixed is not None else np.full((3, 5), -1)
     states = [np.where(free < 0, x, free) for x in every]
     fixed = np.min([errors_at(problem, problem.decode(x)) for x in states], axis=0)
-    # The first scale is rounded to float32.
-    assert turns.errors[-1] <= fixed.sum() * (1 + 1e-5)
+    assert turns.errors[-1] <= fixed.sum() * (1 + 1e-9)
     if grid.granularity != "tensor":
         found = errors_at(turns.problem, turns.problem.decode(turns.states))
-        assert (found <= fixed + 1e-5 * abs(fixed)).all()
+        assert (found <= fixed + 1e-9 * abs(fixed)).all()
 
 
 @each_grid

@@ -126,8 +126,9 @@ def test_scale_and_codes_in_turn(
         *("--json", record_file, "--save", saved),
     )
     assert code == 0
-    out = capsys.readouterr().out
+    out, err = capsys.readouterr()
     assert "before: " in out
+    assert "in turn, ste[steps=50] sees the quadratic form alone" in err
     record = json.loads(record_file.read_text())
     nearest, *others = record["results"]
     rounds = int(options[1].partition("in-turn:")[2][0])

@@ -28,8 +28,9 @@ class Turns:
     Attributes
     ----------
     problem
-        The problem at the best scale. Where every row has scales of its own, one row's
-        may be those of an earlier round than another's.
+        The problem at the best scale; ``turns`` in its meta is the number of rounds.
+        Where every row has scales of its own, one row's may be those of an earlier
+        round than another's.
     states : integers [R, n]
         Its states, as in `RoundingProblem.decode`.
     errors : float64 [rounds + 1]
@@ -95,7 +96,7 @@ def solve_in_turn(
             better = np.full(current.rows, reached.sum() < errors.sum())
         else:
             better = reached < errors
-        best = best.on_encoding(_mixed(better, current, best))
+        best = best.on_encoding(_mixed(better, current, best), turns=len(sums))
         states = np.where(better[:, None], found, states)
         errors = np.where(better, reached, errors)
         sums.append(errors.sum())
@@ -210,12 +211,14 @@ def _least(A: Array, b: Array, start: Array) -> Array:
     beside them. Scales are the unknowns that do not start at zero.
     """
     free = np.ones(start.shape, bool)
-    while True:
-        found = start + _change(A, b, start, free)
+    found, rows = start.copy(), np.arange(len(start))
+    while len(rows):
+        change = _change(A[rows], b[rows], start[rows], free[rows])
+        found[rows] = start[rows] + change
         illegal = free & (~np.isfinite(found) | ((found <= 0) & (start > 0)))
-        if not illegal.any():
-            return found
         free &= ~illegal
+        rows = np.flatnonzero(illegal.any(axis=1))
+    return found
 
 
 def _change(A: Array, b: Array, start: Array, free: NDArray[np.bool_]) -> Array:

@@ -158,7 +158,8 @@ def test_a_real_network_has_the_same_predictions(tmp_path, real_data):
     weights = real_data / "checkpoints/cifar10_resnet20.pth"
     network = load_network("resnet20", str(weights))
     calibration, evaluation = load_images(real_data / "cifar10", network, 64, 200)
-    quantized = rounded(network.module, Grid(bits=4, granularity="channel"))
+    grid = Grid(bits=4, granularity="channel", scale="minmax")
+    quantized = rounded(network.module, grid)
     x = torch.cat(list(evaluation.batches(100)))
     for name, rounded_network in {
         "weights": quantized,

@@ -142,7 +142,7 @@ def load_quantized(
         raise InputError(f"{path} does not fit this network: {error}") from None
     if tensors:
         raise InputError(f"{path}: tensor {min(tensors)!r} belongs to no layer")
-    return QuantizedNetwork(loaded, layers, ranges, header["meta"])
+    return QuantizedNetwork(loaded, layers, header["meta"], ranges)
 
 
 def pack(integers: NDArray[Any]) -> NDArray[np.uint8]:

@@ -66,14 +66,14 @@ class QuantizedNetwork:
         The network in eval mode, batch norms folded, with the rounded weights.
     layers
         The quantized layers by name, in the order in which they were quantized.
+    meta
+        What was quantized and how: options, seeds, origin; can be written as JSON.
     activations
         Ranges of the activations that the network rounds, by place, see
         `quantize_activations`; none where all of them stay as they are.
-    meta
-        What was quantized and how: options, seeds, origin; can be written as JSON.
     """
 
     network: nn.Module
     layers: Mapping[str, QuantizedLayer]
-    activations: Mapping[str, ActivationRange] = field(default_factory=dict)
     meta: Mapping[str, Any] = field(default_factory=dict)
+    activations: Mapping[str, ActivationRange] = field(default_factory=dict)

@@ -153,8 +153,15 @@ def _foldable(network: nn.Module) -> list[tuple[str, str]]:
     return pairs
 
 
-def trace(network: nn.Module) -> fx.Graph:
+def trace(network: nn.Module, purpose: str = "fold the batch norms of") -> fx.Graph:
     """Graph of a forward pass in eval mode, layer by layer.
+
+    Parameters
+    ----------
+    network
+        In eval mode.
+    purpose
+        What cannot be done if this fails, for the message.
 
     Raises
     ------
@@ -170,8 +177,8 @@ def trace(network: nn.Module) -> fx.Graph:
         return _Tracer().trace(network, concrete_args=defaults or None)
     except Exception as error:  # tracing runs the network's own code
         raise InputError(
-            f"cannot fold the batch norms of {type(network).__name__}: torch.fx cannot "
-            f"trace it ({first_line(error)})"
+            f"cannot {purpose} {type(network).__name__}: torch.fx cannot trace it "
+            f"({first_line(error)})"
         ) from None
 
 

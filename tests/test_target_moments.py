@@ -83,3 +83,15 @@ def test_errors_may_be_left_out_and_groups_must_fit() -> None:
         TargetSums(2, 4, 3)
     with pytest.raises(InputError, match="zero positions"):
         TargetSums(2, 4).moments()
+
+
+def test_sums_of_parts_are_the_sums_of_all() -> None:
+    x, e, weights = _data(7)
+    parts = [TargetSums(N, ROWS, GROUPS) for _ in range(2)]
+    for k, part in enumerate((slice(0, 17), slice(17, 50))):
+        parts[k].update(x[:, :, part], e[:, part], weights[part])
+    parts[0].merge(parts[1])
+    merged, whole = parts[0].moments(), _moments(7, weighted=True)
+    assert merged.count == whole.count
+    np.testing.assert_allclose(merged.second_moment, whole.second_moment)
+    np.testing.assert_allclose(merged.pull, whole.pull)

@@ -176,6 +176,13 @@ class TargetSums:
         self._square += np.einsum("rp,rp->r", heavy, e)
         self._error += heavy.sum(axis=1)
 
+    def merge(self, other: TargetSums) -> None:
+        """Add the sums of another part of the positions."""
+        self._count += other._count
+        self._weight += other._weight
+        for name in ("_second", "_pull", "_square", "_input", "_error"):
+            getattr(self, name).__iadd__(getattr(other, name))
+
     @property
     def count(self) -> int:
         """Number of positions so far."""

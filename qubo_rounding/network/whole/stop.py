@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -23,7 +24,7 @@ from qubo_rounding.problem.problem import RoundingProblem
 from qubo_rounding.problem.target_moments import TargetMoments, TargetSums
 from solvers.layer_data import LayerData
 from solvers.memory import require_memory
-from solvers.threads import one_blas_thread
+from solvers.threads import ONE_THREAD_UP_TO, one_blas_thread
 
 if TYPE_CHECKING:
     from qubo_rounding.network.whole.walk import Walk
@@ -84,19 +85,38 @@ class Stop:
             COPIES * 8 * count * n * n,
             "leave the layer out",
         )
-        fit, held = TargetSums(n, rows, count), TargetSums(n, rows, count)
+        # Small products leave cores idle: batches are then added up in two lanes, which
+        # are the same whatever the number of cores.
+        lanes = 2 if n <= ONE_THREAD_UP_TO else 1
+        fit, held = (
+            [TargetSums(n, rows, count) for _ in range(lanes)] for _ in range(2)
+        )
+        work: list[Future[None] | None] = [None] * lanes
         image = 0
-        with one_blas_thread(n):
+
+        def add(observed: _Observed, first: int, lane: int) -> None:
+            images = observed.images(first)
+            out = np.zeros(len(images), np.bool_)
+            if holdout:
+                out = images % holdout == holdout - 1
+            observed.of(~out).add_to(fit[lane], self.original)
+            observed.of(out).add_to(held[lane], self.original)
+
+        with one_blas_thread(n), ThreadPoolExecutor(lanes) as pool:
             for number in range(self.walk.batches):
                 for observed in self._observed(number, residual):
-                    images = observed.images(image)
-                    out = np.zeros(len(images), np.bool_)
-                    if holdout:
-                        out = images % holdout == holdout - 1
-                    observed.of(~out).add_to(fit, self.original)
-                    observed.of(out).add_to(held, self.original)
+                    lane = number % lanes
+                    if (before := work[lane]) is not None:
+                        before.result()
+                    work[lane] = pool.submit(add, observed, image, lane)
                 image += self.walk.sizes[number]
-        return fit.moments(), held.moments() if held.count else None
+            for last in work:
+                if last is not None:
+                    last.result()
+        for lane in range(1, lanes):
+            fit[0].merge(fit[lane])
+            held[0].merge(held[lane])
+        return fit[0].moments(), held[0].moments() if held[0].count else None
 
     def data(self, problem: RoundingProblem) -> list[LayerData]:
         """The layer's inputs in both networks, for solvers that minimise over them."""

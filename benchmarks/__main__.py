@@ -30,6 +30,7 @@ STUDIES = {
     "limits": "benchmarks.studies.limits",
     "portfolio": "benchmarks.studies.portfolio",
     "networks": "benchmarks.studies.networks",
+    "walk": "benchmarks.studies.walk",
     "speed": "benchmarks.studies.speed",
     "first-solve": "benchmarks.studies.first_solve",
     "regression": "benchmarks.regression.__main__",

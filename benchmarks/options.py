@@ -72,6 +72,9 @@ OPTIONS = {
     # The problem to round or to solve.
     "layer": Option("the layer, such as resnet18.conv1", metavar="MODEL.LAYER"),
     "model": Option("the network, such as resnet18", metavar="MODEL"),
+    "models": Option("the networks", read=names, metavar="MODEL,…"),
+    "side": Option("height and width of the images", int, at_least(32), metavar="N"),
+    "no-moments": Option("measure the passes alone", bool),
     "layers": Option(
         "the layers, such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
     ),

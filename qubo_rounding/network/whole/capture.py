@@ -35,7 +35,9 @@ class Call:
 
 
 @contextmanager
-def recording(module: nn.Module, additions: bool) -> Iterator[list[Call]]:
+def recording(
+    module: nn.Module, additions: bool, copies: bool = True
+) -> Iterator[list[Call]]:
     """Record the calls of a plain layer while other code runs.
 
     Parameters
@@ -44,14 +46,17 @@ def recording(module: nn.Module, additions: bool) -> Iterator[list[Call]]:
         The layer.
     additions
         Whether to look for what the outputs are added to.
+    copies
+        Whether what runs next might overwrite inputs and outputs in place.
     """
     calls: list[Call] = []
     watch = _Additions()
 
     def record(_: nn.Module, args: tuple[Any, ...], kwargs: Any, output: Any) -> None:
         inputs = args[0] if args else kwargs["input"]
-        # What runs next might overwrite them in place.
-        call = Call(inputs.clone(), output.clone())
+        call = Call(inputs, output)
+        if copies:
+            call = Call(inputs.clone(), output.clone())
         calls.append(call)
         watch.follow(output, call)
 

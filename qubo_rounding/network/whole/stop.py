@@ -118,6 +118,12 @@ class Stop:
             held[0].merge(held[lane])
         return fit[0].moments(), held[0].moments() if held[0].count else None
 
+    def look(self) -> None:
+        """Run the layer in both networks, as for its moments, and do nothing else."""
+        for number in range(self.walk.batches):
+            for _ in self._observed(number, True):
+                pass
+
     def data(self, problem: RoundingProblem) -> list[LayerData]:
         """The layer's inputs in both networks, for solvers that minimise over them."""
         inputs: list[Tensor] = []

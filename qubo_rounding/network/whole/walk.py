@@ -266,8 +266,11 @@ class Walk:
         self, side: str, step: fx.Node, name: str, number: int, residual: bool
     ) -> list[Call]:
         network = self.original if side == ORIGINAL else self.rounded
+        layer = find_layer(network, name)
         watched = residual and not self.graph.traced
-        with recording(find_layer(network, name), watched) as calls:
+        # Steps do nothing in place; what a layer lies in may.
+        alone = self._roots[side].get_submodule(str(step.target)) is layer
+        with recording(layer, watched, copies=not alone) as calls:
             self._run(side, step, number, NOTHING)
         return calls
 

@@ -80,7 +80,7 @@ def solve_in_turn(
         a grid.
     """
     _require_fit(problem, grid)
-    first = Encoding(_float32(problem.scale), problem.lo, problem.hi)
+    first = Encoding(in_float32(problem.scale), problem.lo, problem.hi)
     current = best = problem.on_encoding(first)
     found = states = solve(current)
     errors = current.local_mse(found)
@@ -157,7 +157,7 @@ def best_encoding(problem: RoundingProblem, codes: Integers, grid: Grid) -> Enco
         scale = np.where(gains[:, None], moved, scale)
         shift = of_weights(np.where(gains[:, None], steps, 0).astype(np.int32))
         lo, hi = lo + shift, hi + shift
-    return Encoding(_float32(of_weights(scale)), lo, hi)
+    return Encoding(in_float32(of_weights(scale)), lo, hi)
 
 
 def _equations(
@@ -242,7 +242,7 @@ def _value(A: Array, b: Array, p: Array) -> Array:
     return value
 
 
-def _float32(scale: Array) -> Array:
+def in_float32(scale: Array) -> Array:
     """Scales rounded to float32 numbers, where these are normal numbers."""
     with np.errstate(over="ignore"):
         single = scale.astype(np.float32)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from qubo_rounding.network.whole.parts import Parts
 from qubo_rounding.problem.grid import Encoding, Grid
-from qubo_rounding.problem.in_turn import Integers, solve_in_turn
+from qubo_rounding.problem.in_turn import Integers, in_float32, solve_in_turn
 from qubo_rounding.problem.problem import RoundingProblem
 from qubo_rounding.problem.target_moments import TargetMoments
 from solvers import Budget, Solver
@@ -92,6 +92,7 @@ def round_layer(
         fit = fit.centred()
         held = None if held is None else held.centred()
     encoding = grid.fit(weight, fit.second_moment)
+    encoding = replace(encoding, scale=in_float32(encoding.scale))
     shares = [1.0]
     if parts.trust and held is not None and not solver.uses_data and fit.pull.any():
         share = trusted_share(fit, held)

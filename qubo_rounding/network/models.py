@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import importlib
 import os
-import re
 import sys
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +11,7 @@ import torch
 from torch import nn
 
 from qubo_rounding.network import checkpoints, cifar_resnet, vision
-from qubo_rounding.network.messages import first_line
+from qubo_rounding.network.factories import call_factory
 from qubo_rounding.network.paths import data_path
 from qubo_rounding.network.preprocessing import Preprocessing
 from solvers.errors import InputError, UnknownNameError, printable
@@ -234,9 +231,7 @@ def _from_factory(model: str, weights: str) -> Network:
             f"{weights} weights do not go with {model}: give auto (the factory's own) "
             "or the path of a checkpoint"
         )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        module = _call_factory(model)
+    module = _call_factory(model)
     if weights == "auto":
         checkpoints.refuse_nonfinite(module, model)
     else:
@@ -257,18 +252,7 @@ def _from_factory(model: str, weights: str) -> Network:
 
 
 def _call_factory(model: str) -> nn.Module:
-    module_name, _, attribute = model.partition(":")
-    if not re.fullmatch(r"\w+(\.\w+)*:\w+", model):
-        raise InputError(f"{model!r} is not of the form package.module:factory")
-    try:
-        factory: Callable[[], object] = getattr(
-            importlib.import_module(module_name), attribute
-        )
-        module = factory()
-    except (Exception, SystemExit) as error:  # whatever the user's own code raises
-        raise InputError(
-            f"model {model}: {type(error).__name__}: {first_line(error)}"
-        ) from error
+    module = call_factory("model", model)
     if not isinstance(module, nn.Module):
         raise InputError(
             f"model {model} returned a {type(module).__name__}, not a torch.nn.Module"

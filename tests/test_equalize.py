@@ -11,8 +11,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from qubo_rounding.network import vision
-from qubo_rounding.network.equalize import Pair, equalize, find_pairs
+from qubo_rounding.network.equalize import equalize, find_pairs
+from qubo_rounding.network.layer_pairs import Pair
 from qubo_rounding.network.layers import find_layer, supported_layers
+from qubo_rounding.network.prepare import prepare
 from solvers.errors import InputError
 
 
@@ -305,6 +307,62 @@ def test_optional_arguments_take_their_defaults() -> None:
         x /= 10
         network = Optional().eval()
         torch.testing.assert_close(equalize(network)(x), network(x))
+
+
+def test_names_of_the_networks_own_modules_are_left_alone() -> None:
+    class Named(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.equalized, self.values = nn.Linear(4, 4), nn.ReLU6()
+            self.last = nn.Linear(4, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            out: Tensor = self.last(self.values(self.equalized(x)))
+            return out
+
+    equalized = check_same(Named().eval(), 30 * torch.randn(2, 4))
+    assert supported_layers(equalized) == ["equalized", "last"]
+
+
+class Padding(nn.Conv2d):
+    """A convolution that pads by itself."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(F.pad(input, (0, 1, 0, 1)))
+
+
+class Centring(nn.Conv2d):
+    """A convolution of inputs whose mean over the channels is taken out."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input - input.mean(1, keepdim=True))
+
+
+class Squashing(nn.Conv2d):
+    """A convolution with an activation of its own."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return super().forward(input).tanh()
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pairs"),
+    [
+        ((Padding, Padding), [("0", "2")]),
+        ((Centring, Padding), []),
+        ((nn.Conv2d, Padding), [("0", "2")]),
+        ((nn.Conv2d, Centring), []),
+        ((Squashing, nn.Conv2d), []),
+    ],
+)
+def test_layers_that_do_more_count_if_factors_pass(kinds: Any, pairs: Any) -> None:
+    first, second = kinds
+    network = nn.Sequential(first(3, 4, 2), nn.ReLU(), second(4, 6, 2, groups=2))
+    x = torch.randn(2, 3, 6, 6)
+    prepared = prepare(network.eval(), x).network
+    assert supported_layers(prepared) == ["0", "2"]
+    assert names(prepared) == pairs
+    check_same(prepared, x)
 
 
 class Untraceable(nn.Module):

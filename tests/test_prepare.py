@@ -382,3 +382,14 @@ def test_likely_layers(tf: Any) -> None:
         require_likely_layer(network, "1")
     with pytest.raises(UnknownNameError, match=r"unknown layer '0\.q_prj'; did you"):
         require_likely_layer(network, "0.q_prj")
+
+
+def test_what_is_prepared_is_only_copied() -> None:
+    network = randomised(Tf())
+    once = prepare(network, X[:1], unsupported="skip")
+    twice = prepare(once.network, X[:1])
+    assert twice.layers == once.layers
+    assert twice.skipped == once.skipped
+    assert twice.network is not once.network
+    with torch.no_grad():
+        torch.testing.assert_close(twice.network(X), once.network(X), rtol=0, atol=0)

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from qubo_rounding.network.batches import examples, given, moved
 from qubo_rounding.network.factories import call_factory
-from qubo_rounding.network.layers import like_weights, refuse_training
+from qubo_rounding.network.layers import refuse_training
 from qubo_rounding.network.messages import first_line
 from solvers.errors import InputError, printable
 
@@ -202,10 +203,7 @@ def outputs_for(network: nn.Module, batch: Batch, place: str) -> Any:
         The network does not take the batch, or gives NaN.
     """
     try:
-        if isinstance(batch, Mapping):
-            outputs = network(**{k: like_weights(network, x) for k, x in batch.items()})
-        else:
-            outputs = network(like_weights(network, batch))
+        outputs = given(network, moved(network, batch))
     except InputError:
         raise
     except Exception as error:  # it runs the network's own code
@@ -216,11 +214,6 @@ def outputs_for(network: nn.Module, batch: Batch, place: str) -> Any:
     if isinstance(outputs, Tensor) and outputs.isnan().any():
         raise InputError(f"{place}: the network's outputs hold NaN")
     return outputs
-
-
-def examples(batch: Batch) -> int:
-    """Number of examples in a batch."""
-    return len(next(iter(batch.values())) if isinstance(batch, Mapping) else batch)
 
 
 def _items(where: str, sequence: Any) -> Iterator[tuple[str, Any]]:

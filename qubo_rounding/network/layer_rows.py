@@ -49,6 +49,12 @@ def refuse(module: nn.Module, reason: str) -> None:
     module.__dict__[_MARK] = reason
 
 
+def marked(module: nn.Module) -> str | None:
+    """The reason that `refuse` gave for the module, or None."""
+    reason: str | None = module.__dict__.get(_MARK)
+    return reason
+
+
 def groups(module: nn.Module) -> int:
     """Return the groups of a convolution; 1 for a linear layer."""
     layer = _supported(module)

@@ -12,10 +12,17 @@ import torch
 from torch import Tensor, nn
 
 from qubo_rounding.network import attention
-from qubo_rounding.network.exposed import Calling, Exposed, install, tensors_in
+from qubo_rounding.network.exposed import (
+    Calling,
+    Exposed,
+    install,
+    named_layers,
+    tensors_in,
+)
 from qubo_rounding.network.folding import evaluation_copy, fold
 from qubo_rounding.network.layer_rows import (
     SUPPORTED,
+    marked,
     output_rows,
     refusal,
     refuse,
@@ -85,7 +92,8 @@ def prepare(
     under the same name if, in a forward pass of the example, their weight does nothing
     but multiply one input in each call. `torch.nn.MultiheadAttention` becomes an
     `Attention` with layers ``q_proj``, ``k_proj``, ``v_proj`` and ``out_proj``. That
-    all this and the folding of batch norms change nothing is tested on the example.
+    all this and the folding of batch norms change nothing is tested on the example. A
+    network that has an `Exposed` is ready, and only copied.
 
     Parameters
     ----------
@@ -106,6 +114,14 @@ def prepare(
     """
     if unsupported not in get_args(Unsupported):
         raise InputError(f"unsupported must be refuse or skip, not {unsupported!r:.40}")
+    if any(isinstance(module, Exposed) for module in network.modules()):
+        network = evaluation_copy(network)
+        skipped = {
+            name: reason
+            for name, module in named_layers(network)
+            if name and (reason := marked(module)) is not None
+        }
+        return Prepared(network, supported_layers(network), skipped)
     sharing = _sharing(network)
     network = evaluation_copy(network)
     expected = None if example is None else _run(network, example)

@@ -12,6 +12,7 @@ import torch
 from torch import fx, nn
 from torch.nn import functional as F
 
+from qubo_rounding.network.batches import given
 from qubo_rounding.network.folding import FoldedNorm, trace
 from solvers.errors import InputError
 
@@ -92,9 +93,7 @@ class _Fed(nn.Module):
 
     def forward(self, batch: Any) -> Any:
         """What the network makes of a batch."""
-        if isinstance(batch, Mapping):
-            return self.network(**batch)
-        return self.network(batch)
+        return given(self.network, batch)
 
 
 def whole(network: nn.Module, reason: str) -> Graph:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
 
-from qubo_rounding.network.layers import find_layer, like_weights
+from qubo_rounding.network.batches import examples, moved
+from qubo_rounding.network.layers import find_layer
 from qubo_rounding.network.messages import first_line
 from qubo_rounding.network.whole.capture import Call, recording
 from qubo_rounding.network.whole.graph import Graph, steps_of, whole
@@ -146,8 +147,8 @@ class Walk:
             return
         for number, batch in enumerate(batches):
             self.masks.append(None if self.mask is None else self.mask(batch))
-            self._batch = _moved(self.original, batch)
-            self.sizes.append(_images(batch))
+            self._batch = moved(self.original, batch)
+            self.sizes.append(examples(batch))
             self.batches = number + 1
             yield number
         if not self.batches:
@@ -273,17 +274,3 @@ class Walk:
         with recording(layer, watched, copies=not alone) as calls:
             self._run(side, step, number, NOTHING)
         return calls
-
-
-def _moved(network: nn.Module, batch: Any) -> Any:
-    """A batch on the network's device and of its floating-point type."""
-    if isinstance(batch, Mapping):
-        return {name: _moved(network, value) for name, value in batch.items()}
-    return like_weights(network, batch) if isinstance(batch, Tensor) else batch
-
-
-def _images(batch: Any) -> int:
-    """Number of images, or of other inputs, in a batch."""
-    if isinstance(batch, Mapping):
-        return max(map(_images, batch.values()), default=1)
-    return len(batch) if isinstance(batch, Tensor) and batch.ndim else 1

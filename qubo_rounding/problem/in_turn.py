@@ -17,6 +17,8 @@ Array = NDArray[np.float64]
 # Grid indices, or steps from those below the weights.
 Integers = NDArray[np.integer[Any]]
 
+# Rounds that have to gain more than this share of the error, taken together.
+PATIENCE, HARDLY = 2, 0.005
 # Eigenvalues of the scales' equations below this share of the largest are rounding.
 SINGULAR = 1e-10
 
@@ -48,6 +50,7 @@ def solve_in_turn(
     grid: Grid,
     solve: Callable[[RoundingProblem], Integers],
     rounds: int | None = None,
+    first: Integers | None = None,
 ) -> Turns:
     """Round at the problem's scale, fit the scale to the answer, and round again.
 
@@ -56,7 +59,8 @@ def solve_in_turn(
     points around each original weight, and solved: this is a round. Every round goes on
     from the answer before it, even from a worse one, which leads further than to stay
     there; the best is the answer. It is chosen for all rows together where they share
-    one scale, else row by row. The rounds end early where the scales stay as they are.
+    one scale, else row by row. The rounds end early where the scales stay as they are,
+    and where `PATIENCE` rounds have gained hardly anything.
 
     All scales are rounded to float32 numbers, the one to begin with included, since
     files hold them in float32: a grid whose step was rounded afterwards would be
@@ -72,6 +76,8 @@ def solve_in_turn(
         Gives states [R, n] of a problem.
     rounds
         Largest number of rounds; default: the grid's `turns`.
+    first
+        States of the problem, if it has been solved already.
 
     Raises
     ------
@@ -80,9 +86,9 @@ def solve_in_turn(
         a grid.
     """
     _require_fit(problem, grid)
-    first = Encoding(in_float32(problem.scale), problem.lo, problem.hi)
-    current = best = problem.on_encoding(first)
-    found = states = solve(current)
+    begin = Encoding(in_float32(problem.scale), problem.lo, problem.hi)
+    current = best = problem.on_encoding(begin)
+    found = states = solve(current) if first is None else first
     errors = current.local_mse(found)
     sums = [errors.sum()]
     for _ in range(grid.turns if rounds is None else rounds):
@@ -100,6 +106,8 @@ def solve_in_turn(
         states = np.where(better[:, None], found, states)
         errors = np.where(better, reached, errors)
         sums.append(errors.sum())
+        if len(sums) > PATIENCE and sums[-1] > (1 - HARDLY) * sums[-1 - PATIENCE]:
+            break
     return Turns(best, states, np.array(sums))
 
 

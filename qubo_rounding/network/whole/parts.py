@@ -37,7 +37,7 @@ class Parts:
     bias: bool = True
     trust: bool = True
     guard: bool = True
-    holdout: int = 8
+    holdout: int = 16
 
     def __post_init__(self) -> None:
         for name in ("inputs", "residual", "bias", "trust", "guard"):

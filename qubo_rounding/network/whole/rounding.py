@@ -113,16 +113,22 @@ def round_layer(
         )
 
     begun = time.perf_counter()
+    judge = fit if held is None else held
+
+    def error(problem: RoundingProblem, states: Integers) -> float:
+        return float(judge.error(problem.decode(states) - weight).sum())
+
     tried = []
     for share in shares:
         problem = _posed(weight, grid, encoding, fit, share)
-        turns = solve_in_turn(problem, grid, solve)
-        change = turns.problem.decode(turns.states) - weight
-        judged = (fit if held is None else held).error(change).sum()
-        tried.append((judged, share, turns, change))
-    judged, share, turns, change = min(tried, key=lambda found: found[0])
-    nearest = encoding.nearest(weight) - weight
+        states = solve(problem)
+        tried.append((error(problem, states), share, problem, states))
+    _, share, problem, states = min(tried, key=lambda answer: answer[0])
+    turns = solve_in_turn(problem, grid, solve, first=states)
     problem, states = turns.problem, turns.states
+    change = problem.decode(states) - weight
+    judged = error(problem, states)
+    nearest = encoding.nearest(weight) - weight
     report: dict[str, Any] = {
         "seconds": time.perf_counter() - begun,
         "positions": fit.count,

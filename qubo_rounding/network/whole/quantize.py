@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -31,6 +32,8 @@ from solvers.errors import InputError, UnknownNameError
 
 # Rounds of fitting scale and codes in turn, where no grid says how many.
 TURNS = 5
+# So many layers are named in a warning.
+NAMED = 3
 
 
 def quantize_network(
@@ -124,6 +127,11 @@ def quantize_network(
         A layer does not exist.
     InputError
         The network, a layer or the batches cannot be used; the message says why.
+
+    Warns
+    -----
+    UserWarning
+        Layers have fewer positions than variables, and the solver is not ``"nearest"``.
     """
     parts = Parts() if parts is None else parts
     require_kind("parts", parts, Parts)
@@ -169,6 +177,9 @@ def quantize_network(
             done[stop.name] = layer
             write(rounded, layer)
             bar.update()
+    # Rounding to nearest fits nothing.
+    if solver.name != "nearest" and (few := _few_positions(done)):
+        warnings.warn(few, stacklevel=2)
     return QuantizedNetwork(rounded, done, meta=meta)
 
 
@@ -225,6 +236,32 @@ def _grids(
         if name not in names:
             raise UnknownNameError("layer to be rounded", name, names)
     return {name: replace(grid, bits=bits_of.get(name, grid.bits)) for name in names}
+
+
+def _few_positions(layers: Mapping[str, QuantizedLayer]) -> str | None:
+    """A warning of layers with fewer positions than variables; None if there are none.
+
+    Many weights give the same outputs at so few positions, and those that are chosen
+    need not do so at others.
+    """
+    counts = {
+        name: (layer.report["positions"], layer.codes.shape[1])
+        for name, layer in layers.items()
+    }
+    few = {name: count for name, count in counts.items() if count[0] < count[1]}
+    if not few:
+        return None
+    named = [
+        f"{name}: {positions} positions for {variables} variables"
+        for name, (positions, variables) in itertools.islice(few.items(), NAMED)
+    ]
+    if len(few) > NAMED:
+        named.append(f"{len(few) - NAMED} more")
+    subject, rounding = ("layer", "its") if len(few) == 1 else ("layers", "their")
+    return (
+        f"{subject} {', '.join(named)}: {rounding} rounding fits the calibration "
+        "images more than the network; take more images"
+    )
 
 
 def _first(batches: Iterable[Any]) -> tuple[Any, Iterable[Any]]:

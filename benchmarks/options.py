@@ -16,10 +16,13 @@ from typing import Any
 
 from benchmarks.harness.readers import (
     Reader,
+    activation_rule,
     at_least,
     begun_or_writable,
+    bits_by_layer,
     figure,
     folder,
+    folder_to_fill,
     ladder,
     names,
     numbers,
@@ -27,6 +30,8 @@ from benchmarks.harness.readers import (
     positive,
     writable,
     writable_arrays,
+    writable_network,
+    writable_onnx,
 )
 from qubo_rounding.problem.problem import OBJECTIVES
 
@@ -79,7 +84,15 @@ OPTIONS = {
         "the layers, such as conv1,layer1.0.conv1", metavar="LAYER,LAYER…", note="all"
     ),
     "exclude": Option("layers to leave as they are", read=names, metavar="LAYER,…"),
-    "bits-of": Option("bits of single layers", read=names, metavar="LAYER=BITS,…"),
+    "bits-of": Option(
+        "bits of single layers", read=bits_by_layer, metavar="LAYER=BITS,…"
+    ),
+    "activations": Option(
+        "then round activations to 8 bits, with ranges by this rule",
+        read=activation_rule,
+        metavar="minmax|percentile:P|mse|kl",
+        note="not rounded",
+    ),
     "without": Option(
         "parts of the objective on whole networks to leave out: inputs, residual, "
         "bias, trust, guard, scale or all",
@@ -117,6 +130,10 @@ OPTIONS = {
         Path,
         folder,
         metavar="DIR",
+    ),
+    "data": Option(
+        "batches and scores in place of images: a function that returns them",
+        metavar="PACKAGE.MODULE:FACTORY",
     ),
     "pool": Option(
         "number of images that each seed draws the calibration images from",
@@ -254,7 +271,20 @@ OPTIONS = {
     "keep": Option(
         "keep finished layers of whole networks in DIR, and go on with those it has",
         Path,
+        folder_to_fill,
         metavar="DIR",
+    ),
+    "export": Option(
+        "write the quantized network: integers, scales, biases",
+        Path,
+        writable_network,
+        metavar="FILE.safetensors",
+    ),
+    "onnx": Option(
+        "write the quantized network as an ONNX graph",
+        Path,
+        writable_onnx,
+        metavar="FILE.onnx",
     ),
     "memory": Option(
         "GiB of activations to hold in memory; what is beyond goes to a file",

@@ -13,7 +13,6 @@ import argparse
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from benchmarks import networks
@@ -35,17 +34,25 @@ from solvers.registry import parse_solver
 def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
     what = parser.add_argument_group("problem")
-    add(what, "layer")
+    add(
+        what,
+        "layer",
+        help="the layer, such as resnet18.conv1, or a whole network, such as resnet18",
+        metavar="MODEL[.LAYER]",
+    )
     add(what, "problem", help="a saved problem instead (.npz)", metavar="FILE")
-    add(what, "layers", read=names)
-    add(what, "exclude", "weights", "images", "calibration-images")
+    add(what, "weights", "images", "calibration-images")
     add(what, "calibration", note="256")
     add(what, "evaluation", "objective")
     grid = parser.add_argument_group("grid")
-    add(grid, "bits", "bits-of", "grid", "granularity", "saturated")
+    add(grid, "bits", "grid", "granularity", "saturated")
     how = parser.add_argument_group("solving")
     add(how, "solver", default="auto")
-    add(how, "seed", "seconds", "threads", "without", "memory", "keep")
+    add(how, "seed", "seconds", "threads")
+    whole = parser.add_argument_group("whole networks")
+    add(whole, "layers", read=names)
+    add(whole, "exclude", "bits-of", "data", "activations", "without")
+    add(whole, "memory", "keep", "export", "onnx")
     out = parser.add_argument_group("output")
     add(out, "json", "save", "save-problem", "list")
 
@@ -54,9 +61,11 @@ def run(options: argparse.Namespace) -> int:
     """List names, or round the layer or network; return the exit code."""
     if options.list:
         return _list(options)
+    if options.calibration_images is not None and options.images is None:
+        raise InputError("--calibration-images needs --images, the ones to score on")
     if is_network(options.layer):
         return networks.run(options, _solvers(options.solver))
-    for name in ("layers", "exclude", "bits_of", "without", "keep", "memory"):
+    for name in networks.OF_NETWORKS:
         if getattr(options, name) is not None:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} goes with a whole network, --layer MODEL")
@@ -77,9 +86,7 @@ def _run(options: argparse.Namespace) -> int:
     if options.save_problem:
         chosen.problem.save(options.save_problem)
     record: dict[str, Any] = {
-        "spec": {
-            k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()
-        },
+        "spec": report.spec(options),
         "environment": environment(options.threads),
         "problem": chosen.description,
         "full_precision": chosen.accuracy and chosen.accuracy.full_precision(),
@@ -187,6 +194,7 @@ def _subject(options: argparse.Namespace) -> subject.Subject:
         grid,
         weights=options.weights or "auto",
         images=options.images,
+        calibration_images=options.calibration_images,
         calibration=256 if options.calibration is None else options.calibration,
         evaluation=options.evaluation,
         objective=options.objective or OBJECTIVES[0],

@@ -36,7 +36,7 @@ LAYER = ["--layer", "resnet20.conv1", *SMALL]
     ("arguments", "message"),
     [
         ([], "give one of --layer MODEL.LAYER and --problem FILE"),
-        (["--layer", "resnet18"], "write MODEL.LAYER, such as resnet18.conv1"),
+        (["--layer", "resnet18."], "write MODEL.LAYER, such as resnet18.conv1"),
         (["--layer", "resnet19.conv1"], "unknown model 'resnet19'; did you mean"),
         (["--layer", "resnet20.conv3", *SMALL], "unknown layer 'conv3'; did you mean"),
         (["--layer", "resnet20.bn1", *SMALL], "BatchNorm2d"),

@@ -1,13 +1,17 @@
-"""A network's accuracy on held-out images, beside that of nearest rounding."""
+"""A network's accuracy on held-out inputs, beside that of nearest rounding."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 if TYPE_CHECKING:
     from torch import nn
 
+    from qubo_rounding.network.data import Data
     from qubo_rounding.network.evaluate import Predictions
     from qubo_rounding.network.images import Images
 
@@ -71,6 +75,45 @@ class HeldOut:
         return {
             f"top{k}": 100 * float(predictions.correct(self.images.labels, k).mean())
             for k in (1, 5)
+        }
+
+
+@dataclass(eq=False)
+class OwnScore:
+    """Data with a score of a user's own, on which networks are compared.
+
+    As with `HeldOut`, the first network to be scored must be the one rounded to
+    nearest.
+
+    Attributes
+    ----------
+    data
+        The data.
+    reference
+        Scores of the original network ``[N]``.
+    nearest
+        Scores with nearest rounding, once it has been scored.
+    """
+
+    data: Data
+    reference: NDArray[np.float64]
+    nearest: NDArray[np.float64] | None = field(default=None, init=False)
+
+    def full_precision(self) -> dict[str, float]:
+        """The mean score of the original network."""
+        return {"score": float(self.reference.mean())}
+
+    def score(self, network: nn.Module, name: str) -> dict[str, Any]:
+        """The mean score of a network, and how much it is above that of nearest."""
+        from qubo_rounding.network.data import score_network
+        from qubo_rounding.network.evaluate import paired_interval
+
+        scores = score_network(network, self.data)
+        if self.nearest is None:
+            self.nearest = scores
+        return {
+            "score": float(scores.mean()),
+            "score_minus_nearest": paired_interval(scores, self.nearest),
         }
 
 

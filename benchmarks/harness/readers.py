@@ -74,6 +74,29 @@ def names(flag: str, text: str) -> list[str]:
     return values
 
 
+def bits_by_layer(flag: str, text: str) -> dict[str, int]:
+    """Read bits of layers, ``LAYER=BITS,…``."""
+    bits: dict[str, int] = {}
+    for part in names(flag, text):
+        layer, equals, value = part.partition("=")
+        if not (layer and equals and re.fullmatch("[2-8]", value)):
+            raise InputError(
+                f"{flag} takes LAYER=BITS with 2 to 8 bits, as conv1=8, not {part!r}"
+            )
+        if layer in bits:
+            raise InputError(f"{flag} names layer {layer!r} twice")
+        bits[layer] = int(value)
+    return bits
+
+
+def activation_rule(flag: str, text: str) -> str:
+    """Read a rule that chooses the ranges of activations."""
+    from qubo_rounding.network.whole.ranges import parse_rule
+
+    parse_rule(text)
+    return text
+
+
 def numbers_or_all(flag: str, text: str) -> list[int] | None:
     """Read whole numbers separated by commas; None for ``all``."""
     if text == "all":
@@ -123,6 +146,38 @@ def writable_arrays(flag: str, path: Path) -> Path:
     if path.suffix not in (".npz", ".safetensors"):
         raise InputError(f"cannot write {path}: name it .npz or .safetensors")
     return writable(flag, path)
+
+
+def writable_network(flag: str, path: Path) -> Path:
+    """Read a path that can be written and is named as files of networks are."""
+    if path.suffix != ".safetensors":
+        raise InputError(f"cannot write {path}: name it .safetensors")
+    return writable(flag, path)
+
+
+def writable_onnx(flag: str, path: Path) -> Path:
+    """Read a path for an ONNX graph, and check that the exporter is installed."""
+    if path.suffix != ".onnx":
+        raise InputError(f"cannot write {path}: name it .onnx")
+    if find_spec("onnxscript") is None:
+        raise InputError(
+            f"{flag}: onnxscript is not installed; "
+            'pip install "qubo-rounding[onnx]" installs it'
+        )
+    return writable(flag, path)
+
+
+def folder_to_fill(flag: str, path: Path) -> Path:
+    """Read a path of a folder that can be written to, or made."""
+    try:
+        there = path.resolve()
+        while not there.exists():
+            there = there.parent
+        if there.is_dir() and os.access(there, os.W_OK):
+            return path
+    except OSError as error:
+        raise InputError(f"{flag}: cannot read {path}: {error.strerror}") from error
+    raise InputError(f"{flag}: {path} is no folder that can be made and written to")
 
 
 def figure(flag: str, path: Path) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -14,6 +15,9 @@ from benchmarks.harness.subject import Subject
 from benchmarks.harness.tables import as_interval, columns, number
 from qubo_rounding.problem import RoundingProblem, file
 from solvers.atomic import replacing
+
+# What an asterisk behind a solver means.
+OUT_OF_SET = "*: out of the set, not held to the two nearest grid points"
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -72,13 +76,18 @@ def table(record: Mapping[str, Any]) -> str:
             lines.append([cell(r) for _, cell, _ in parts])
     text = columns(lines)
     if any(result["out_of_set"] for result in record["results"]):
-        text += "\n*: out of the set, not held to the two nearest grid points"
+        text += f"\n{OUT_OF_SET}"
     if in_turn:
         error = objective if own else "local MSE"
         text += f"\nbefore: {error} at nearest's scale; the rest is at fitted scales"
     if any(result.get("top1_minus_nearest") for result in record["results"]):
         text += "\n[a, b]: 95 % interval of the gain in top-1 over nearest, same images"
     return text
+
+
+def spec(options: argparse.Namespace) -> dict[str, Any]:
+    """The options as JSON holds them."""
+    return {k: str(v) if isinstance(v, Path) else v for k, v in vars(options).items()}
 
 
 def write_json(path: Path, record: Mapping[str, Any]) -> None:

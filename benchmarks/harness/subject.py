@@ -148,6 +148,7 @@ def from_layer(
     *,
     weights: str,
     images: Path | None,
+    calibration_images: Path | None = None,
     calibration: int,
     evaluation: int | None,
     objective: str,
@@ -172,7 +173,9 @@ def from_layer(
     model, name = split_layer(layer)
     # Before the network is loaded: a misspelt layer should cost no download.
     require_likely_layer(architecture(model), name)
-    source = load_source(model, weights, images, calibration, evaluation, say)
+    source = load_source(
+        model, weights, images, calibration, evaluation, say, calibration_images
+    )
     network, held_out = source.network, source.evaluation
     say(image_count("evaluation", held_out))
     if held_out.labels is None:

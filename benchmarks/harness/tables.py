@@ -49,8 +49,8 @@ def mean_and_deviation(values: Sequence[float], digits: int) -> str:
     return text
 
 
-def as_interval(interval: tuple[float, float] | None) -> str:
+def as_interval(interval: tuple[float, float] | None, digits: int = 1) -> str:
     """An interval to append to a figure; empty if there is none."""
     if interval is None:
         return ""
-    return f" [{interval[0]:+.1f}, {interval[1]:+.1f}]"
+    return f" [{interval[0]:+.{digits}f}, {interval[1]:+.{digits}f}]"

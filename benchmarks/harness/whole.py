@@ -6,22 +6,30 @@ import argparse
 import hashlib
 import statistics
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
 from benchmarks.harness.environment import code_digest
 from benchmarks.harness.failures import SolverFailure, contained
+from benchmarks.harness.log import solver_key
 from benchmarks.harness.race import about
+from benchmarks.harness.report import OUT_OF_SET
 from benchmarks.harness.tables import as_interval, columns, number
 from qubo_rounding.problem.grid import Grid
 from solvers import Budget, Solver, label
 from solvers.errors import InputError, UnknownNameError
 
 if TYPE_CHECKING:
-    from qubo_rounding.network.source import Source
+    from qubo_rounding.network.source import NetworkAndData, Source
     from qubo_rounding.network.whole.parts import Parts
     from qubo_rounding.network.whole.result import QuantizedNetwork
+    from qubo_rounding.network.whole.walk import Mask
+
+# Bits of rounded activations.
+ACTIVATION_BITS = 8
+# So many layers are named in one line.
+NAMED = 6
 
 
 def is_network(layer: str | None) -> bool:
@@ -52,36 +60,28 @@ def parse_parts(without: Sequence[str] | None) -> Parts:
     return replace(Parts(), **dict.fromkeys(off, False))
 
 
-def parse_bits_of(text: Sequence[str] | None) -> dict[str, int]:
-    """Bits by layer of ``LAYER=BITS,…``."""
-    bits = {}
-    for part in text or ():
-        layer, equals, value = part.partition("=")
-        if not equals or not value.isdecimal():
-            raise InputError(f"--bits-of takes LAYER=BITS, as conv1=8, not {part!r}")
-        bits[layer] = int(value)
-    return bits
-
-
 def quantized(
-    source: Source,
+    source: Source | NetworkAndData,
     solver: Solver,
     grid: Grid,
     parts: Parts,
     options: argparse.Namespace,
     batches: Iterable[Any] | None = None,
+    mask: Mask | None = None,
 ) -> tuple[QuantizedNetwork, dict[str, Any]]:
     """A network quantized by a solver, and its part of the record.
 
     Parameters
     ----------
     source
-        The network and the calibration images.
+        The network and its calibration batches.
     options
         ``seed``, and where there are any ``layers``, ``exclude``, ``bits_of``,
         ``seconds``, ``threads``, ``memory`` (GiB) and ``keep`` of the command line.
     batches
         Calibration batches in place of the source's.
+    mask
+        Says of a batch which positions count; None: all.
 
     Raises
     ------
@@ -105,15 +105,22 @@ def quantized(
                 solver=solver,
                 layers=given.get("layers"),
                 exclude=given.get("exclude") or (),
-                bits_of=parse_bits_of(given.get("bits_of")),
+                bits_of=given.get("bits_of"),
                 parts=parts,
                 budget=Budget(given.get("seconds"), threads=given.get("threads") or 1),
                 seed=options.seed,
                 memory=None if memory is None else int(memory * 2**30),
+                mask=mask,
                 keep=None if keep is None else keep / _folder(solver, parts),
                 # What cannot be rounded was named when the network was loaded.
                 unsupported="skip",
-                origin={"code": code_digest(), "weights_hash": source.weights_hash},
+                origin={
+                    "code": code_digest(),
+                    "solver_code": solver_key(solver),
+                    "model": source.model,
+                    "weights": source.weights,
+                    "weights_hash": source.weights_hash,
+                },
             )
     except SolverFailure as failure:
         cause = failure.__cause__
@@ -121,7 +128,15 @@ def quantized(
             # The network's fault, or the images'.
             raise cause from None
         raise
-    layers = {name: dict(layer.report) for name, layer in found.layers.items()}
+    layers = {
+        name: {
+            "bits": layer.grid.bits,
+            "rows": len(layer.codes),
+            "n": layer.codes.shape[1],
+            **layer.report,
+        }
+        for name, layer in found.layers.items()
+    }
     return found, {
         **about(solver, options.seed),
         "parts": asdict(parts),
@@ -149,39 +164,86 @@ def named(result: Mapping[str, Any]) -> str:
 
 
 def table(record: Mapping[str, Any]) -> str:
-    """The results as a table with one line for each solver."""
-    full = record["full_precision"]
-    lines = [
-        ["solver", "error", "held-out", "top-1 %", "top-5 %", "agreement %"],
-        ["full precision", "0", "0"],
+    """The results as a table with one line for each solver, and notes below it."""
+    results = [r for r in record["results"] if r["status"] != "error"]
+    rounded = next((r["activations"] for r in results if "activations" in r), None)
+    # Heading, cell of a solver, cell of the full-precision network.
+    parts: list[tuple[str, Callable[[Mapping[str, Any]], str], str]] = [
+        ("solver", named, "full precision"),
+        ("error", lambda r: _ratio(r["layers"].values(), "error"), "0"),
+        ("held-out", lambda r: _ratio(r["layers"].values(), "heldout_error"), "0"),
+        *_scores(record),
     ]
-    lines[0] += ["solving s", "all s", "fell back", "status"]
-    lines[1] += [number(full["top1"], 1), number(full["top5"], 1), "100.0"]
-    lines[1] += [""] * 4
-    for result in record["results"]:
-        name = named(result)
-        if result["status"] == "error":
-            lines.append([name, *["-"] * 8, "error"])
-            continue
-        layers = list(result["layers"].values())
-        lines.append(
-            [
-                name,
-                _ratio(layers, "error"),
-                _ratio(layers, "heldout_error"),
-                number(result["top1"], 1) + as_interval(result["top1_minus_nearest"]),
-                number(result["top5"], 1),
-                number(result["agreement"], 1),
-                f"{result['seconds']:.1f}",
-                f"{result['total_seconds']:.1f}",
-                str(sum(layer["guarded"] for layer in layers)),
-                result["status"],
-            ]
+    if rounded is not None:
+        bits = f"A{rounded['bits']}"
+        # Its interval would make the table too wide; the record has it.
+        key, digits = ("score", 4) if "score" in rounded else ("top1", 1)
+        parts.append(
+            (
+                f"{bits} {parts[3][0]}",
+                lambda r: number(r["activations"][key], digits),
+                "",
+            )
         )
-    return columns(lines)
+    parts += [
+        ("solving s", lambda r: f"{r['seconds']:.1f}", ""),
+        ("all s", lambda r: f"{r['total_seconds']:.1f}", ""),
+        ("status", lambda r: r["status"], ""),
+    ]
+    lines = [[heading for heading, _, _ in parts], [cell for _, _, cell in parts]]
+    for result in record["results"]:
+        if result["status"] == "error":
+            lines.append([named(result), *["-"] * (len(parts) - 2), "error"])
+        else:
+            lines.append([cell(result) for _, cell, _ in parts])
+    notes = [_fell_back(result) for result in results]
+    if rounded is not None:
+        notes.append(f"{bits}: with activations of {bits[1:]} bits, {rounded['rule']}")
+    if any(result["out_of_set"] for result in record["results"]):
+        notes.append(OUT_OF_SET)
+    gains = [result.get("top1_minus_nearest") for result in results]
+    gains += [result.get("score_minus_nearest") for result in results]
+    if any(gains):
+        notes.append("[a, b]: 95 % interval of the gain over nearest, same inputs")
+    return "\n".join([columns(lines), *filter(None, notes)])
 
 
-def _ratio(layers: Sequence[Mapping[str, Any]], key: str) -> str:
+def _scores(
+    record: Mapping[str, Any],
+) -> list[tuple[str, Callable[[Mapping[str, Any]], str], str]]:
+    """The columns that say how good the networks are, the most important first."""
+    full = record["full_precision"]
+    if "score" in full:
+        return [
+            (
+                record["network"]["score"],
+                lambda r: (
+                    number(r["score"], 4) + as_interval(r["score_minus_nearest"], 4)
+                ),
+                number(full["score"], 4),
+            )
+        ]
+    return [
+        (
+            "top-1 %",
+            lambda r: number(r["top1"], 1) + as_interval(r["top1_minus_nearest"]),
+            number(full["top1"], 1),
+        ),
+        ("top-5 %", lambda r: number(r["top5"], 1), number(full["top5"], 1)),
+        ("agree %", lambda r: number(r["agreement"], 1), "100.0"),
+    ]
+
+
+def _fell_back(result: Mapping[str, Any]) -> str | None:
+    """A line that names the layers that were rounded to nearest; None of none."""
+    layers = [name for name, layer in result["layers"].items() if layer["guarded"]]
+    if not layers:
+        return None
+    more = f" and {len(layers) - NAMED} more" if len(layers) > NAMED else ""
+    return f"{named(result)} fell back to nearest in {', '.join(layers[:NAMED])}{more}"
+
+
+def _ratio(layers: Iterable[Mapping[str, Any]], key: str) -> str:
     """Geometric mean over the layers of an error by that of rounding to nearest."""
     ratios = [
         layer[key] / layer[f"{key}_nearest"]

@@ -122,11 +122,12 @@ def predict(
 
 
 def paired_interval(
-    a: NDArray[np.bool_], b: NDArray[np.bool_], seed: int = 0
+    a: NDArray[np.bool_] | Array, b: NDArray[np.bool_] | Array, seed: int = 0
 ) -> tuple[float, float] | None:
     """95 % bootstrap interval of mean(a) - mean(b) over the same images.
 
-    None where there are too few images, or all have the same difference.
+    None where there are too few images, or all have the same difference. Other examples
+    with other scores than right and wrong do as well.
     """
     difference = a.astype(np.float64) - b
     if len(difference) < FEWEST or (difference == difference[0]).all():

@@ -10,8 +10,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from qubo_rounding.network.data import Batch, Data, load_data
 from qubo_rounding.network.images import Images, load_images
-from qubo_rounding.network.models import load_network
+from qubo_rounding.network.models import Network, load_network
 from qubo_rounding.network.prepare import prepare
 from qubo_rounding.problem.problem import OBJECTIVES
 
@@ -75,6 +76,56 @@ class Source:
         }
 
 
+@dataclass(frozen=True, eq=False)
+class NetworkAndData:
+    """A network that is not fed images, and data of a user's own for it.
+
+    Attributes
+    ----------
+    model, network, weights, weights_hash
+        As of a `Source`.
+    data
+        Batches for calibration and evaluation, and how they are scored.
+    """
+
+    model: str
+    network: nn.Module
+    weights: str
+    weights_hash: str
+    data: Data
+
+    def batches(self) -> Iterator[Batch]:
+        """The calibration batches."""
+        return iter(self.data.calibration)
+
+
+def load_network_and_data(
+    model: str, weights: str, data: str, say: Callable[[str], None]
+) -> NetworkAndData:
+    """Load a network, and data by the name of a function that gives them.
+
+    Parameters
+    ----------
+    model, weights
+        As in `load_network`.
+    data
+        As in `load_data`.
+    say
+        Called with each line about what has been loaded.
+
+    Raises
+    ------
+    InputError
+        The model, its weights or the data do not exist or cannot be used.
+    """
+    loaded, held = load_network(model, weights), load_data(data)
+    batch = held.calibration[0]
+    example = batch[:1] if isinstance(batch, Tensor) else None
+    network = _ready(loaded, example, say)
+    say(f"data: {held.spec}")
+    return NetworkAndData(model, network, loaded.weights, loaded.weights_hash, held)
+
+
 def load_source(
     model: str,
     weights: str,
@@ -107,18 +158,7 @@ def load_source(
     calibration_set, held_out = load_images(
         images, loaded, calibration, evaluation, calibration_images
     )
-    prepared = prepare(
-        loaded.module, next(calibration_set.batches(1)), unsupported="skip"
-    )
-    # This memory layout makes convolutions about a third faster on a CPU.
-    network = prepared.network.to(  # type: ignore[call-overload]
-        memory_format=torch.channels_last
-    )
-    if prepared.untraced:
-        say(f"WARNING: batch norms stay as they are: {prepared.untraced}")
-    for name, reason in prepared.skipped.items():
-        say(f"left as it is: layer {name!r} {reason}")
-    say(f"{model}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
+    network = _ready(loaded, next(calibration_set.batches(1)), say)
     say(image_count("calibration", calibration_set))
     return Source(
         model=model,
@@ -128,6 +168,23 @@ def load_source(
         calibration=calibration_set,
         evaluation=held_out,
     )
+
+
+def _ready(
+    loaded: Network, example: Tensor | None, say: Callable[[str], None]
+) -> nn.Module:
+    """The network with plain layers; what is left as it is is said."""
+    prepared = prepare(loaded.module, example, unsupported="skip")
+    # This memory layout makes convolutions about a third faster on a CPU.
+    network = prepared.network.to(  # type: ignore[call-overload]
+        memory_format=torch.channels_last
+    )
+    if prepared.untraced:
+        say(f"WARNING: batch norms stay as they are: {prepared.untraced}")
+    for name, reason in prepared.skipped.items():
+        say(f"left as it is: layer {name!r} {reason}")
+    say(f"{loaded.name}: weights {loaded.weights}, {loaded.weights_hash[:12]}")
+    return network  # type: ignore[no-any-return]
 
 
 def image_count(purpose: str, images: Images) -> str:

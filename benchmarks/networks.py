@@ -82,7 +82,7 @@ def run(options: argparse.Namespace, solvers: Sequence[Solver]) -> int:
                 }
             record["results"].append(result)
             last = found
-    except (KeyboardInterrupt, MemoryError) as error:
+    except (KeyboardInterrupt, MemoryError, InputError) as error:
         if not record["results"]:
             raise
         stopped, last = error, None

@@ -179,6 +179,7 @@ def test_an_interrupted_run_goes_on_where_it_was(
 
     solves.stop = None
     assert command(*again) == 0
+    assert "without scale, trust" in capsys.readouterr().out.splitlines()
     assert solves.done == len(LAYERS)
     assert not json.loads(record_file.read_text())["interrupted"]
     # Nothing is left to be solved.
@@ -208,6 +209,25 @@ def test_a_folder_keeps_one_work(
     last = capsys.readouterr().err.splitlines()[-1]
     assert last.startswith("error: ")
     assert "was kept by other work (other options, weights, images or code)" in last
+
+
+def test_a_solver_whose_file_has_changed_takes_nothing_up(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source = Path(__file__).with_name("misbehaving.py").read_text("utf-8")
+    solver, record_file = tmp_path / "mine.py", tmp_path / "record.json"
+    arguments = [*FEW, "--keep", tmp_path / "kept", "--json", record_file]
+    for text, code in ((source, 0), (source, 0), (f"{source}\n# changed\n", 2)):
+        capsys.readouterr()
+        solver.write_text(text, "utf-8")
+        assert command(*arguments, "--solver", f"{solver}:Honest") == code
+    out, err = capsys.readouterr()
+    assert "was kept by other work" in err.splitlines()[-1]
+    # What is finished is not lost.
+    assert "nearest" in out
+    record = json.loads(record_file.read_text())
+    assert record["interrupted"]
+    assert [result["solver"] for result in record["results"]] == ["nearest"]
 
 
 def test_a_solver_that_fails_leaves_no_file(

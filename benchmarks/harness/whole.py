@@ -154,13 +154,11 @@ def _folder(solver: Solver, parts: Parts) -> str:
 
 
 def named(result: Mapping[str, Any]) -> str:
-    """A result's solver, and the parts of the objective that it did without."""
+    """A result's solver, and whether it did without all parts of the objective."""
     parts = result.get("parts", {})
-    off = [name for name, on in parts.items() if on is False]
-    switches = [name for name, value in parts.items() if isinstance(value, bool)]
-    without = "no parts" if off == switches else f"without {', '.join(off)}"
-    text = str(result["label"]) + " *" * bool(result["out_of_set"])
-    return f"{text}, {without}" if off else text
+    switches = [value for value in parts.values() if isinstance(value, bool)]
+    alone = ", no parts" * (bool(switches) and not any(switches))
+    return str(result["label"]) + " *" * bool(result["out_of_set"]) + alone
 
 
 def table(record: Mapping[str, Any]) -> str:
@@ -197,6 +195,8 @@ def table(record: Mapping[str, Any]) -> str:
         else:
             lines.append([cell(result) for _, cell, _ in parts])
     notes = [_fell_back(result) for result in results]
+    if record["spec"]["without"]:
+        notes.append(f"without {', '.join(record['spec']['without'])}")
     if rounded is not None:
         notes.append(f"{bits}: with activations of {bits[1:]} bits, {rounded['rule']}")
     if any(result["out_of_set"] for result in record["results"]):

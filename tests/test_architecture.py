@@ -16,6 +16,7 @@ from types import ModuleType
 import numpy as np
 import pytest
 
+import qubo_rounding
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch
 
@@ -235,10 +236,25 @@ def test_importing_solvers_is_light_and_fast() -> None:
     assert ours < 4 * alone
 
 
-@pytest.mark.parametrize("name", ["grid", "problem"])
-def test_problems_are_built_without_torch(name: str) -> None:
-    modules, _ = _modules_after(f"import qubo_rounding.{name}")
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "import qubo_rounding.grid",
+        "import qubo_rounding.problem",
+        "from qubo_rounding import Grid, RoundingProblem",
+    ],
+)
+def test_problems_are_built_without_torch(statement: str) -> None:
+    modules, _ = _modules_after(statement)
     assert "torch" not in modules
+
+
+def test_public_names_are_imported_when_they_are_asked_for() -> None:
+    assert set(qubo_rounding.__all__) <= set(dir(qubo_rounding))
+    for name in qubo_rounding.__all__:
+        assert getattr(qubo_rounding, name).__name__ == name
+    with pytest.raises(AttributeError, match="'qubo_rounding' has no attribute 'Grdi'"):
+        qubo_rounding.Grdi  # noqa: B018
 
 
 @pytest.mark.parametrize(
@@ -253,6 +269,7 @@ def test_problems_are_built_without_torch(name: str) -> None:
         ("solvers.testing", ("check_solver",)),
         ("qubo_rounding.grid", ("Encoding", "Grid")),
         ("qubo_rounding.problem", ("Moments", "RoundingProblem")),
+        ("qubo_rounding", ("Parts", "quantize_network", "export_onnx")),
     ],
 )
 def test_public_names_stay_where_they_were(module: str, names: tuple[str, ...]) -> None:

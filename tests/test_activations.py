@@ -223,6 +223,7 @@ def test_where_nothing_traces_the_inputs_of_layers_are_rounded():
     found = quantize_activations(network, lambda: [x])
     assert set(found.activations) == {"first", "second"}
     assert type(found.network) is Untraceable
+    assert not any(module.training for module in found.network.modules())
     assert not torch.equal(found.network(x), network.network(x))
     again = pickle.loads(pickle.dumps(found.network))
     assert torch.equal(again(x), found.network(x))

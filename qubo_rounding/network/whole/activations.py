@@ -213,7 +213,7 @@ def _placed(network: nn.Module, modules: Mapping[str, nn.Module]) -> nn.Module:
     known = {name for name, _ in network.named_modules(remove_duplicate=False)}
     for name in modules.keys() & known:
         layer = find_layer(network, name)
-        layer.add_module(_CHILD, modules[name])
+        layer.add_module(_CHILD, modules[name].eval())
         layer.register_forward_pre_hook(_change_input, with_kwargs=True)
     if modules.keys() <= known:
         return network

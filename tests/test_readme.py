@@ -22,7 +22,7 @@ def blocks(language: str) -> list[str]:
 def test_python_examples() -> None:
     namespace: dict[str, object] = {}
     examples = blocks("python")
-    assert len(examples) == 3
+    assert len(examples) == 4
     for example in examples:
         exec(example, namespace)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import warnings
 
 import numpy as np
 import pytest
@@ -22,6 +23,9 @@ from solvers.errors import InputError, UnknownNameError
 
 SOLVER = "kbest[paths=8]"
 ALONE = Parts(inputs=False, residual=False, bias=False, trust=False, guard=False)
+
+# Most networks here see few images.
+pytestmark = pytest.mark.filterwarnings("ignore:layer.*positions for:UserWarning")
 
 
 def _network(depth: int = 8) -> nn.Module:
@@ -290,3 +294,35 @@ def test_a_network_in_float64_stays_one() -> None:
     found = quantize_network(_network().double(), _images(), solver=SOLVER)
     assert found.network.conv1.weight.dtype == torch.float64
     assert math.isfinite(_error(_network(), _quantized()))
+
+
+@pytest.mark.parametrize(
+    ("widths", "said"),
+    [
+        ((4,), None),
+        ((4, 9), "layer 1: 8 positions for 9 variables: its rounding fits the cali"),
+        (
+            (11, 12, 13, 14, 15),
+            "layers 0: 8 positions for 11 variables, 1: 8 positions for 12 variables, "
+            "2: 8 positions for 13 variables, 2 more: their rounding fits the calib",
+        ),
+    ],
+)
+def test_fewer_positions_than_variables_are_warned_of_once(
+    widths: tuple[int, ...], said: str | None
+) -> None:
+    ends = zip(widths, (*widths[1:], 2), strict=True)
+    network = nn.Sequential(*(nn.Linear(a, b) for a, b in ends)).eval()
+    batches = [torch.randn(8, widths[0])]
+
+    def warned(solver: str) -> list[str]:
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            quantize_network(network, batches, solver=solver, parts=ALONE)
+        return [str(warning.message) for warning in caught]
+
+    found = warned("kbest")
+    assert len(found) == (said is not None)
+    assert all(line.startswith(str(said)) for line in found)
+    # Rounding to nearest fits nothing.
+    assert warned("nearest") == []

@@ -117,7 +117,8 @@ def quantize_network(
         error of the output on the calibration images, summed over the rows, as rounded
         and with rounding to nearest (with the same bias correction);
         ``heldout_error`` and ``heldout_error_nearest`` on images that are held out;
-        ``trust``, the share of the shift that was trusted; ``guarded``, whether the
+        ``trust``, the share of the shift that was trusted; ``turns``, the rounds of
+        fitting the scale; ``guarded``, whether the
         layer fell back to nearest; ``positions``; and ``seconds`` of ``statistics``
         and of solving.
 

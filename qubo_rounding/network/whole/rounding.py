@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,17 @@ from qubo_rounding.problem.in_turn import Integers, in_float32, solve_in_turn
 from qubo_rounding.problem.problem import RoundingProblem
 from qubo_rounding.problem.target_moments import TargetMoments
 from solvers import Budget, Solver
+from solvers.decoders.babai import Babai
 from solvers.layer_data import LayerData
 
 Array = NDArray[np.float64]
 # Ridge of the shift that is judged on held-out images, in mean diagonals of H.
 DAMPING = 1e-3
+# Finds the scale, and which share of the shift to trust: far faster than most solvers,
+# and the scales that it finds are as good.
+SCOUT = Babai()
+# Rows times squared variables of layers whose scale is fitted once.
+LARGE = 10**9
 # A larger share of the shift that holds on other images is taken for all of it.
 SURE = 0.9
 
@@ -98,11 +105,11 @@ def round_layer(
         share = trusted_share(fit, held)
         shares += [share] if share < SURE else []
 
-    def solve(posed: RoundingProblem) -> Integers:
-        given = data(posed) if data is not None and solver.uses_data else None
+    def solve(posed: RoundingProblem, by: Solver = solver) -> Integers:
+        given = data(posed) if data is not None and by.uses_data else None
         return posed.join(
             [
-                solver.solve(
+                by.solve(
                     qubo,
                     seed=seed,
                     budget=budget,
@@ -112,22 +119,27 @@ def round_layer(
             ]
         )
 
-    begun = time.perf_counter()
-    judge = fit if held is None else held
-
     def error(problem: RoundingProblem, states: Integers) -> float:
         return float(judge.error(problem.decode(states) - weight).sum())
 
-    tried = []
-    for share in shares:
-        problem = _posed(weight, grid, encoding, fit, share)
-        states = solve(problem)
-        tried.append((error(problem, states), share, problem, states))
-    _, share, problem, states = min(tried, key=lambda answer: answer[0])
-    turns = solve_in_turn(problem, grid, solve, first=states)
-    problem, states = turns.problem, turns.states
+    begun = time.perf_counter()
+    judge = fit if held is None else held
+    scout = partial(solve, by=SCOUT)
+    share, problem, scouted = shares[0], _posed(weight, grid, encoding, fit, 1.0), None
+    if len(shares) > 1:
+        posed = [_posed(weight, grid, encoding, fit, share) for share in shares]
+        found = [scout(each) for each in posed]
+        judged = [error(*answer) for answer in zip(posed, found, strict=True)]
+        best = int(np.argmin(judged))
+        share, problem, scouted = shares[best], posed[best], found[best]
+    if grid.turns:
+        # A round on the largest layers takes as long as all others together.
+        rounds = grid.turns if weight.size * weight.shape[1] <= LARGE else 1
+        turns = solve_in_turn(problem, grid, scout, rounds, scouted)
+        problem = turns.problem
+    states = solve(problem)
     change = problem.decode(states) - weight
-    judged = error(problem, states)
+    final = error(problem, states)
     nearest = encoding.nearest(weight) - weight
     report: dict[str, Any] = {
         "seconds": time.perf_counter() - begun,
@@ -139,9 +151,9 @@ def round_layer(
         "guarded": False,
     }
     if held is not None:
-        report["heldout_error"] = float(judged)
+        report["heldout_error"] = final
         report["heldout_error_nearest"] = float(held.error(nearest).sum())
-        if parts.guard and judged > report["heldout_error_nearest"]:
+        if parts.guard and final > report["heldout_error_nearest"]:
             problem = _posed(weight, grid, encoding, fit, share)
             states, change = problem.nearest(), nearest
             report["guarded"] = True

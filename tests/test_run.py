@@ -143,14 +143,15 @@ def test_scale_and_codes_in_turn(
     )
     for result in others:
         errors = result["objective_by_round"]
-        assert len(errors) == rounds + 1
+        # Rounds that gain hardly anything are the last.
+        assert 2 <= len(errors) <= rounds + 1
         assert errors == sorted(errors, reverse=True)
         # What descends blindly may find nothing better.
         assert errors[-1] < errors[0] or result["solver"] == "ste"
         assert result["objective"] == errors[-1]
         assert f"{errors[0]:.6g}" in out
         assert result["status"] == "done"
-        assert len(result["info"]) % (rounds + 1) == 0
+        assert len(result["info"]) % len(errors) == 0
         name = result["solver"]
         own_scale, own_base = arrays[f"scale_{name}"], arrays[f"base_{name}"]
         rounded = arrays[f"weights_{name}"].reshape(weight.shape)

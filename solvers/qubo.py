@@ -244,9 +244,7 @@ class QuboBatch:
         from solvers.threads import over_rows
 
         require_count("threads", threads)
-        x = real("states", states)
-        if self.levels is None or x.dtype.kind != "i":
-            x = binary("states", x)
+        x = self._steps_or_states(states)
         if x.ndim not in (2, 3) or x.shape[0] != self.rows or x.shape[-1] != self.n:
             raise InputError(
                 f"states must have shape {(self.rows, self.n)} or "
@@ -277,10 +275,7 @@ class QuboBatch:
         from solvers.threads import over_rows
 
         require_count("threads", threads)
-        x = real("states", states)
-        if self.levels is None or x.dtype.kind != "i":
-            x = binary("states", x)
-        x = self._in_shape("states", x)
+        x = self._in_shape("states", self._steps_or_states(states))
         scale, on = self.full_scale(), x != 0
         pull = np.empty_like(scale)
         # The kernel adds up rows of H times the scale where a state is on: it is given
@@ -292,6 +287,15 @@ class QuboBatch:
             threads,
         )
         return np.asarray(2 * scale * pull + self.linear)
+
+    def _steps_or_states(self, states: ArrayLike) -> NDArray[Any]:
+        """0 and 1 or, where the batch has levels, signed integers; others refused."""
+        x = real("states", states)
+        return (
+            x
+            if self.levels is not None and x.dtype.kind == "i"
+            else binary("states", x)
+        )
 
     def nearest(self) -> States:
         """The states nearest to the prior, [R, n]; 0.5 goes to 0."""

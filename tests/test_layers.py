@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -169,50 +167,9 @@ def test_moments_of_a_layer(
     assert capfd.readouterr() == ("", "")
 
 
-def test_moments_against_a_reference(net: Net) -> None:
-    batches = images(3, 2, 1)
-    quantized = copy.deepcopy(net)
-    layers.set_weight_rows(
-        quantized.first, np.round(layers.weight_rows(net.first) * 2) / 2
-    )
-    drawn: list[int] = []
-
-    def stream() -> Iterator[Tensor]:
-        for i, batch in enumerate(batches):
-            drawn.append(i)
-            yield batch
-
-    moments = layers.layer_moments(quantized, "block.0", stream(), reference=net)
-    assert drawn == [0, 1, 2]
-    x, x_hat = (
-        layers.unfold(
-            net.block[0],
-            next(layers.capture_inputs(network, "block.0", [torch.cat(batches)])),
-        )[0]
-        .double()
-        .numpy()
-        for network in (net, quantized)
-    )
-    assert moments.cross is not None
-    assert moments.reference is not None
-    for found, expected in (
-        (moments.cross[0], x @ x_hat.T),
-        (moments.reference[0], x @ x.T),
-        (moments.second_moment[0], x_hat @ x_hat.T),
-    ):
-        np.testing.assert_allclose(found, expected / x.shape[1], rtol=1e-5, atol=1e-7)
-    assert np.abs(x - x_hat).max() > 0.01
-
-
-def test_moments_are_refused_without_images_or_with_another_reference(net: Net) -> None:
+def test_moments_are_refused_without_images(net: Net) -> None:
     with pytest.raises(InputError, match=r"no images .* 'block\.0'"):
         layers.layer_moments(net, "block.0", [])
-    other = copy.deepcopy(net)
-    other.first = nn.Conv2d(1, 2, 1).eval()
-    with pytest.raises(
-        InputError, match=r"'block.0' is given \(2, 2, 8, 8\) in the ref"
-    ):
-        layers.layer_moments(net, "block.0", images(2), reference=other)
 
 
 @pytest.mark.slow

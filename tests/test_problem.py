@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
-from qubo_rounding.problem.moments import Moments
 from solvers import InputError
 
 ALL_STATES = {
@@ -229,30 +228,6 @@ def test_a_free_saturated_weight_can_pay_for_another() -> None:
     np.testing.assert_allclose(free.energies(states), expected, atol=1e-12)
     np.testing.assert_array_equal(fixed.fixed, [[1, -1]])
     np.testing.assert_allclose(fixed.energies(states), free.energies(states))
-
-
-@pytest.mark.parametrize("groups", [1, 2])
-def test_asymmetric_inputs_measure_the_error_on_the_quantized_inputs(
-    groups: int,
-) -> None:
-    rng = np.random.default_rng(4)
-    n, rows, positions = 5, 4, 400
-    x = rng.standard_normal((groups, n, positions)) + 0.5
-    x_hat = x + 0.2 * rng.standard_normal(x.shape)
-    moments = Moments(n, groups, cross=True)
-    moments.update(x, x_hat)
-    weight = rng.standard_normal((rows, n))
-    problem = RoundingProblem.from_moments(weight, Grid(bits=3), moments)
-    states = rng.integers(0, 2, weight.shape, dtype=np.uint8)
-    rounded = problem.decode(states).reshape(groups, -1, n)
-    wanted = weight.reshape(groups, -1, n) @ x
-    measured = ((wanted - rounded @ x_hat) ** 2).mean(axis=2).ravel()
-    np.testing.assert_allclose(problem.local_mse(states), measured, rtol=1e-9)
-    qubos = problem.to_qubos()
-    assert len(qubos) == groups
-    split = states.reshape(groups, -1, n)
-    claimed = np.concatenate([q.energies(s) for q, s in zip(qubos, split, strict=True)])
-    np.testing.assert_allclose(claimed, measured, rtol=1e-8)
 
 
 @pytest.mark.parametrize("suffix", [".npz", ".safetensors"])

@@ -329,3 +329,16 @@ def test_fewer_positions_than_variables_are_warned_of_once(
     assert all(line.startswith(str(said)) for line in found)
     # Rounding to nearest fits nothing.
     assert warned("nearest") == []
+
+
+def test_too_few_images_to_hold_some_out_are_said() -> None:
+    with pytest.warns(UserWarning, match="8 calibration images are too few to hold"):
+        quantize_network(_network(), _images(8), bits=3, solver="babai")
+
+
+def test_a_mask_that_fits_no_layer_is_said() -> None:
+    def mask(batch: Tensor) -> Tensor:
+        return torch.ones(len(batch) + 1)
+
+    with pytest.warns(UserWarning, match="axes of no layer's output: all positions"):
+        _quantized(mask=mask)

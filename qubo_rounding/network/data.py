@@ -17,7 +17,7 @@ from tqdm import tqdm
 from qubo_rounding.network.batches import examples, given, moved
 from qubo_rounding.network.factories import call_factory
 from qubo_rounding.network.layers import refuse_training
-from qubo_rounding.network.messages import first_line
+from qubo_rounding.network.messages import first_line, running
 from solvers.errors import InputError, printable
 
 Batch = Tensor | Mapping[str, Tensor]
@@ -202,15 +202,8 @@ def outputs_for(network: nn.Module, batch: Batch, place: str) -> Any:
     InputError
         The network does not take the batch, or gives NaN.
     """
-    try:
+    with running(f"{place}: {type(network).__name__} cannot be run on it"):
         outputs = given(network, moved(network, batch))
-    except InputError:
-        raise
-    except Exception as error:  # it runs the network's own code
-        raise InputError(
-            f"{place}: {type(network).__name__} cannot be run on it: "
-            f"{first_line(error)}"
-        ) from error
     if isinstance(outputs, Tensor) and outputs.isnan().any():
         raise InputError(f"{place}: the network's outputs hold NaN")
     return outputs

@@ -21,7 +21,7 @@ from qubo_rounding.network.layer_rows import (
     unfold,
     weight_rows,
 )
-from qubo_rounding.network.messages import first_line
+from qubo_rounding.network.messages import running
 from qubo_rounding.problem.moments import Moments
 from solvers.errors import InputError, UnknownNameError
 from solvers.memory import require_memory
@@ -117,7 +117,6 @@ def layer_moments(
     layer_name: str,
     batches: Iterable[Tensor],
     progress: bool = True,
-    reference: nn.Module | None = None,
 ) -> Moments:
     """Second moments of a layer's inputs over all batches and output positions.
 
@@ -131,10 +130,6 @@ def layer_moments(
         Inputs of the network.
     progress
         Whether to show a progress bar; it stays quiet where there is no terminal.
-    reference
-        The full-precision network. When given, ``network`` is the quantized one and
-        the moments also hold E[x x̂ᵀ] and E[x xᵀ] (``x`` from ``reference``, ``x̂``
-        from ``network``, same images).
 
     Raises
     ------
@@ -150,20 +145,14 @@ def layer_moments(
         COPIES * 8 * count * n * n,
         "take a smaller layer",
     )
-    moments = Moments(n, count, cross=reference is not None)
+    moments = Moments(n, count)
     batches = tqdm(
         batches, desc=layer_name, unit="batch", disable=None if progress else True
     )
     with one_blas_thread(n):
-        if reference is None:
-            for x in capture_inputs(network, layer_name, batches):
-                for columns in column_chunks(module, x):
-                    moments.update(columns)
-        else:
-            for x, x_hat in paired_inputs(reference, network, layer_name, batches):
-                chunks = column_chunks(module, x), column_chunks(module, x_hat)
-                for columns, columns_hat in zip(*chunks, strict=True):
-                    moments.update(columns, columns_hat)
+        for x in capture_inputs(network, layer_name, batches):
+            for columns in column_chunks(module, x):
+                moments.update(columns)
     if moments.count == 0:
         raise InputError(f"no images to compute the moments of {layer_name!r} from")
     return moments
@@ -228,15 +217,9 @@ def forward(network: nn.Module, batch: Tensor) -> Any:
     InputError
         The network does not take such inputs, or memory does not suffice.
     """
-    try:
+    name, shape = type(network).__name__, tuple(batch.shape)
+    with running(f"{name} cannot be run on a batch of shape {shape}"):
         return network(batch)
-    except InputError:
-        raise
-    except Exception as error:  # it runs the network's own code
-        raise InputError(
-            f"{type(network).__name__} cannot be run on a batch of shape "
-            f"{tuple(batch.shape)}: {first_line(error)}"
-        ) from error
 
 
 def _inputs(

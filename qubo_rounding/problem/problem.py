@@ -158,31 +158,12 @@ class RoundingProblem:
         moments: Moments,
         meta: Mapping[str, Any] | None = None,
     ) -> RoundingProblem:
-        """Problem from the moments of a layer's inputs, with cross moments or without.
-
-        Cross moments are for a layer after others that are quantized already: it sees
-        x̂ and should still give ``w.x``:
-
-            E[(w.x - ŵ.x̂)²] = ŵ Ĥ ŵ - 2 w C ŵ + w S w,
-            Ĥ = E[x̂x̂ᵀ], C = E[xx̂ᵀ], S = E[xxᵀ]
-
-        (the symmetric part of AdaRound's eq. 25). In D = ŵ - w only the linear term and
-        the constant change: ``g = 2 w (Ĥ - C)``, ``k = w (Ĥ - C - Cᵀ + S) w``.
-        """
-        w = finite("weight", weight)
-        H, C, S = moments.second_moment, moments.cross, moments.reference
-        gradient = constant = None
-        if C is not None and S is not None:
-            groups = w.reshape(len(H), -1, w.shape[1])
-            gradient = 2 * (groups @ (H - C)).reshape(w.shape)
-            mismatch = H - C - C.transpose(0, 2, 1) + S
-            constant = np.einsum("gri,gri->gr", groups @ mismatch, groups).ravel()
+        """Problem from the moments of a layer's inputs."""
+        H = moments.second_moment
         return cls.on_grid(
-            w,
+            weight,
             grid,
             H[0] if len(H) == 1 else H,
-            gradient=gradient,
-            constant=constant,
             meta={"count": moments.count, **(meta or {})},
         )
 

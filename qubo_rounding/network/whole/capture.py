@@ -13,8 +13,11 @@ from torch.overrides import TorchFunctionMode
 # Reading these of a tensor is no use of its values.
 LOOKS = {"__get__", "size", "dim", "is_floating_point", "numel", "stride", "__len__"}
 # Functions that leave a tensor as it is when a network is not in training.
-UNCHANGING = {"dropout", "dropout_", "alpha_dropout", "contiguous", "feature_dropout"}
-ADDITIONS = {"add", "__add__", "__iadd__", "__radd__", "add_"}
+UNCHANGING = {
+    *("dropout", "dropout_", "alpha_dropout", "feature_dropout"),
+    *("stochastic_depth", "contiguous"),
+}
+ADDITIONS = {"add", "iadd", "add_", "__add__", "__iadd__", "__radd__"}
 
 
 @dataclass(eq=False)

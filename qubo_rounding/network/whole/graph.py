@@ -14,6 +14,7 @@ from torch.nn import functional as F
 
 from qubo_rounding.network.batches import given
 from qubo_rounding.network.folding import FoldedNorm, trace
+from qubo_rounding.network.whole.capture import ADDITIONS, UNCHANGING
 from solvers.errors import InputError
 
 # Modules and functions whose result may share memory with their input.
@@ -25,9 +26,6 @@ ALIASING = {
     *("unbind", "t", "detach", "to", "float", "narrow", "select", "movedim", "unfold"),
     *("getitem", "getattr", "swapaxes", "dropout", "stochastic_depth", "type_as"),
 }
-# Functions that leave a tensor as it is when a network is not in training.
-UNCHANGING = {"dropout", "stochastic_depth", "contiguous"}
-ADDITIONS = {"add", "iadd", "add_"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,13 +203,13 @@ def _replaced(network: nn.Module, nodes: list[fx.Node], index: int) -> bool:
     node = nodes[index]
     if not node.args or not isinstance(node.args[0], fx.Node):
         return False
-    root = _owner(network, node.args[0])
+    root, before = _owner(network, node.args[0]), set(nodes[:index])
     later = {
         user
         for other in nodes[:index]
         if _owner(network, other) is root
         for user in other.users
-        if user is not node and nodes.index(user) > index
+        if user is not node and user not in before
     }
     if later:
         return False

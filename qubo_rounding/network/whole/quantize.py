@@ -86,8 +86,9 @@ def quantize_network(
     parts
         What a layer's rounding takes into account beside the layer itself.
     budget
-        Limits of each solve; a layer is solved once, or as often as its grid's scale
-        is improved in turn with its codes.
+        Limits of each solve. The solver solves a layer once. Before that `babai`,
+        within the same limits, finds the scale, in turn with the integers, and which
+        share of the shift to trust.
     seed
         Seed of the solver.
     memory
@@ -132,7 +133,8 @@ def quantize_network(
     Warns
     -----
     UserWarning
-        Layers have fewer positions than variables, and the solver is not ``"nearest"``.
+        Layers have fewer positions than variables, and the solver is not ``"nearest"``;
+        there are too few images to hold some out; the mask fits no layer's output.
     """
     parts = Parts() if parts is None else parts
     require_kind("parts", parts, Parts)
@@ -179,8 +181,21 @@ def quantize_network(
             write(rounded, layer)
             bar.update()
     # Rounding to nearest fits nothing.
-    if solver.name != "nearest" and (few := _few_positions(done)):
-        warnings.warn(few, stacklevel=2)
+    if solver.name != "nearest":
+        images = sum(walk.sizes)
+        if (parts.trust or parts.guard) and images < parts.holdout:
+            warnings.warn(
+                f"{images} calibration images are too few to hold one of every "
+                f"{parts.holdout} out: there is no trust and no guard",
+                stacklevel=2,
+            )
+        if few := _few_positions(done):
+            warnings.warn(few, stacklevel=2)
+    if walk.mask_fits is False:
+        warnings.warn(
+            "the mask has the leading axes of no layer's output: all positions count",
+            stacklevel=2,
+        )
     return QuantizedNetwork(rounded, done, meta=meta)
 
 

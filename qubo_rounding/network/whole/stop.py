@@ -141,7 +141,8 @@ class Stop:
 
     def _observed(self, number: int, residual: bool) -> Iterator[_Observed]:
         """What is seen of the layer on a batch, for each of its calls."""
-        pairs = self.walk.call_pairs(self.step, self.name, number, residual)
+        walk = self.walk
+        pairs = walk.call_pairs(self.step, self.name, number, residual)
         for call, rounded in pairs:
             refuse_non_finite(rounded.inputs, self.name)
             error = None
@@ -154,10 +155,11 @@ class Stop:
                 other = theirs - ours
                 error = other if error is None else error + other
             axis = -1 if isinstance(self.original, nn.Linear) else 1
-            counts = self.walk.masks[number]
+            counts = walk.masks[number]
             if counts is not None:
                 counts = _per_position(counts, call.output, axis)
-            yield _Observed(rounded.inputs, error, counts, self.walk.sizes[number])
+                walk.mask_fits = bool(walk.mask_fits) or counts is not None
+            yield _Observed(rounded.inputs, error, counts, walk.sizes[number])
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,7 @@ from torch import Tensor, fx, nn
 
 from qubo_rounding.network.batches import examples, moved
 from qubo_rounding.network.layers import find_layer
-from qubo_rounding.network.messages import first_line
+from qubo_rounding.network.messages import running
 from qubo_rounding.network.whole.capture import Call, recording
 from qubo_rounding.network.whole.graph import Graph, steps_of, whole
 from qubo_rounding.network.whole.stop import Stop
@@ -51,6 +51,9 @@ class Walk:
         not, the rounded network is not evaluated.
     traced
         Whether to trace the network where that can be done.
+    mask_fits
+        Whether the mask has told the positions of any layer apart; None before one was
+        tried.
     """
 
     original: nn.Module
@@ -64,6 +67,7 @@ class Walk:
     batches: int = field(init=False, default=0)
     sizes: list[int] = field(init=False, default_factory=list)
     masks: list[Tensor | None] = field(init=False, default_factory=list)
+    mask_fits: bool | None = field(init=False, default=None)
 
     def __post_init__(self) -> None:
         plain = {name: find_layer(self.original, name) for name in self.layers}
@@ -172,22 +176,15 @@ class Walk:
                 return value
             if step.op == "output":
                 return args[0]
-            try:
+            shape = getattr(args[0], "shape", None) if args else None
+            given = "" if shape is None else f" on a batch of shape {tuple(shape)}"
+            with running(f"the network cannot be run at {step.name}{given}"):
                 if step.op == "call_module":
                     return root.get_submodule(str(step.target))(*args, **kwargs)
                 if step.op == "call_method":
                     return getattr(args[0], str(step.target))(*args[1:], **kwargs)
                 assert callable(step.target)
                 return step.target(*args, **kwargs)
-            except InputError:
-                raise
-            except Exception as error:  # it runs the network's own code
-                shape = getattr(args[0], "shape", None) if args else None
-                given = "" if shape is None else f" on a batch of shape {tuple(shape)}"
-                raise InputError(
-                    f"the network cannot be run at {step.name}{given}: "
-                    f"{first_line(error)}"
-                ) from error
 
     def _input(self, step: fx.Node) -> Any:
         first = next(s for s in self.graph.steps if s.op == "placeholder")

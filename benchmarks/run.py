@@ -47,7 +47,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     grid = parser.add_argument_group("grid")
     add(grid, "bits", "grid", "granularity", "saturated")
     how = parser.add_argument_group("solving")
-    add(how, "solver", default="auto")
+    add(how, "solver", note="auto; with less effort for whole networks")
     add(how, "seed", "seconds", "threads")
     whole = parser.add_argument_group("whole networks")
     add(whole, "layers", read=names)
@@ -64,11 +64,15 @@ def run(options: argparse.Namespace) -> int:
     if options.calibration_images is not None and options.images is None:
         raise InputError("--calibration-images needs --images, the ones to score on")
     if is_network(options.layer):
+        from qubo_rounding.network.whole.quantize import SOLVER
+
+        options.solver = options.solver or SOLVER
         return networks.run(options, _solvers(options.solver))
     for name in networks.OF_NETWORKS:
         if getattr(options, name) is not None:
             flag = name.replace("_", "-")
             raise InputError(f"--{flag} goes with a whole network, --layer MODEL")
+    options.solver = options.solver or "auto"
     return _run(options)
 
 

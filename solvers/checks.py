@@ -186,7 +186,8 @@ def require_semidefinite(name: str, M: NDArray[np.float64]) -> None:
     shifted[np.diag_indices(len(M))] += NEGATIVE * abs(trace) + np.finfo(float).tiny
     # A Cholesky factor exists exactly when no eigenvalue is below minus the shift, and
     # takes a fraction of the time of the eigenvalues.
-    if scipy.linalg.lapack.dpotrf(shifted, clean=False, overwrite_a=True)[1] != 0:
+    # The transpose lies in memory as LAPACK wants it, and is not copied once more.
+    if scipy.linalg.lapack.dpotrf(shifted.T, clean=False, overwrite_a=True)[1] != 0:
         least = float(scipy.linalg.eigvalsh(M, subset_by_index=[0, 0])[0])
         raise InputError(
             f"{name} has a negative eigenvalue, {least:.3g} (trace {trace:.3g}); a "

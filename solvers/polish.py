@@ -16,6 +16,8 @@ MOVES = ("one-flip", "cyclic", "pair-flip")
 POLISHES = ("none", *MOVES)
 # Multiplications between two looks at the clock.
 CHUNK = 10**7
+# Least number of rows of a thread that descend together.
+TOGETHER = 8
 # More passes than any descent takes.
 ALL = 10**9
 
@@ -67,7 +69,8 @@ def descend(
     # one row of it or a few.
     pass_work = max(qubo.n * (qubo.n if moves == "pair-flip" else 2), 1)
     max_passes = ALL if passes is None else min(int(passes), ALL)
-    block = max(CHUNK // pass_work, threads) if going else max(qubo.rows, 1)
+    # A few rows at least, since pair flips of several read H at once.
+    block = max(CHUNK // pass_work, TOGETHER * threads) if going else max(qubo.rows, 1)
     for first in range(0, qubo.rows, block):
         rows = slice(first, first + block)
         per_row = tuple(array[rows] for array in state)

@@ -11,6 +11,8 @@ import pytest
 from solvers.base import Solver
 from solvers.budget import Budget, Monitor
 from solvers.composed.auto import ENDLESS, LONG, TRIAL, Auto, choose, density, is_open
+from solvers.decoders.kbest import KBest
+from solvers.errors import InputError
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
 from solvers.lattice.solver import Lattice
@@ -68,6 +70,20 @@ def test_the_choice():
     assert choose(large, 1.0) == (Lattice(),)
     assert choose(large, 0.05) == (ANNEALING,)
     assert choose(large, None) == (Lattice(elites=1, num_sweeps=100),)
+
+
+def test_the_choice_with_light_effort(monkeypatch):
+    light = {"seconds": None, "effort": "light"}
+    assert choose(patches(2, 9), **light) == (Exact(),)
+    assert choose(patches(2, 60), **light) == (Lattice(elites=1),)
+    assert choose(patches(2, 60), 1.0, effort="light") == (Lattice(),)
+    assert choose(graph(60), **light) == (SimulatedAnnealing(),)
+    assert choose(wishart(60, 6000), **light) == (SimulatedAnnealing(),)
+    monkeypatch.setattr("solvers.composed.auto.MIDDLE", 7000)
+    assert choose(patches(2, 60), **light) == (KBest(paths=16),)
+    assert check_solver(Auto(effort="light")) == []
+    with pytest.raises(InputError, match="effort must be one of full, light"):
+        Auto(effort="little")
 
 
 def test_open_problems():

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from solvers.decoders import factor as decoding
+from solvers.decoders.babai import Babai
 from solvers.decoders.factor import ORDERS, binary_targets, factorise, least_pivots
 from solvers.errors import InputError
 from solvers.qubo import QuboBatch
@@ -197,3 +198,24 @@ class TestCentres:
         for rows in (slice(0, 1), slice(2, 7), slice(12, 13)):
             alone = binary_targets(qubo.take(rows), factor).v
             np.testing.assert_array_equal(alone, whole[rows])
+
+
+def test_factors_are_shared_only_where_they_may_be(monkeypatch):
+    made = []
+    factorise_anew = decoding._factorise
+
+    def counted(H, *arguments):
+        made.append(H)
+        return factorise_anew(H, *arguments)
+
+    monkeypatch.setattr(decoding, "_factorise", counted)
+    qubo, other = (example_batch(2, 9, seed=seed) for seed in (1, 2))
+    alone = [Babai().solve(batch).states for batch in (qubo, qubo, other)]
+    assert len(made) == 3
+    with decoding.shared_factors():
+        shared = [Babai().solve(batch).states for batch in (qubo, qubo, other)]
+        Babai(damping=0.5).solve(qubo)
+    assert len(made) == 6
+    np.testing.assert_array_equal(alone, shared)
+    Babai().solve(qubo)
+    assert len(made) == 7

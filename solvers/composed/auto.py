@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
 from solvers.budget import Budget, Monitor
+from solvers.decoders.kbest import KBest
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
 from solvers.lattice.moves import build_seconds, flatness
@@ -23,8 +24,12 @@ from solvers.warming import freest_row
 EXACT = 28
 # Above this flatness there are no vectors short enough, and single flips do better.
 FLAT = 0.45
-# Largest rows * n**2 for which keeping a pool of states takes only seconds.
+# Largest rows * n**2 for which keeping a pool of states takes only seconds …
 SMALL = 5 * 10**7
+# … and for which a short anneal over short vectors does.
+MIDDLE = 10**9
+# How much a search without a limit in seconds may do.
+EFFORTS = ("full", "light")
 # If building a library of moves takes more than this share of the time limit, there is
 # only time for single flips.
 SHORT = 0.3
@@ -59,11 +64,26 @@ class Auto(Solver):
 
     A search that ends before the time does runs again with other random numbers; the
     best states are kept. With hardly any time, single flips are annealed.
+
+    Parameters
+    ----------
+    effort
+        ``"light"``: without a limit in seconds, one short anneal over short vectors or,
+        for the largest layers, a K-best decoding; where the spectrum is flat, an anneal
+        of single flips. That is for whole networks, which are hardly more accurate with
+        more.
     """
 
     name: ClassVar[str] = "auto"
 
+    effort: str = "full"
     polish: str = "pair-flip"
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self.require(
+            self.effort in EFFORTS, f"effort must be one of {', '.join(EFFORTS)}"
+        )
 
     def compile_for(self, qubo: QuboBatch) -> None:
         """What may be chosen with any seconds, and the polish."""
@@ -71,7 +91,7 @@ class Auto(Solver):
         chosen = {
             type(solver): solver
             for seconds in (None, math.inf, 0.0)
-            for solver in choose(qubo, seconds)
+            for solver in choose(qubo, seconds, effort=self.effort)
         }
         for solver in chosen.values():
             solver.compile_for(row)
@@ -80,7 +100,7 @@ class Auto(Solver):
     def search(self, task: Task) -> States:
         """Choose the solvers and run them, in turn or against each other."""
         budget = task.budget
-        solvers = choose(task.qubo, budget.seconds, budget.threads)
+        solvers = choose(task.qubo, budget.seconds, budget.threads, self.effort)
         task.info["method"] = " ".join(solver.name for solver in solvers)
         if solvers == (Exact(),):
             return solvers[0].search(task)
@@ -215,7 +235,7 @@ def is_open(qubo: QuboBatch) -> bool:
 
 
 def choose(
-    qubo: QuboBatch, seconds: float | None, threads: int = 1
+    qubo: QuboBatch, seconds: float | None, threads: int = 1, effort: str = "full"
 ) -> tuple[Solver, ...]:
     """The solvers for a batch, with the effort that its size allows.
 
@@ -225,6 +245,8 @@ def choose(
         Time limit of the search; None if it ends by its own limits.
     threads
         Number of threads of the search.
+    effort
+        One of `EFFORTS`.
     """
     if qubo.free().sum(axis=1).max(initial=0) <= EXACT:
         return (Exact(),)
@@ -233,13 +255,19 @@ def choose(
         tabu = replace(tabu, num_sweeps=ENDLESS)
         annealing = replace(annealing, num_sweeps=ENDLESS)
     flat = flatness(qubo.H)
+    light = seconds is None and effort == "light"
+    if light and (flat is None or flat > FLAT):
+        return (annealing,)
     if flat is None:
         return annealing, tabu
     if flat > FLAT:
         soon = SOON * qubo.rows * qubo.n**2
         late = seconds is None or seconds * threads > soon
         return (tabu,) if late else (annealing, tabu)
-    if seconds is None and qubo.rows * qubo.n**2 > SMALL:
+    size = qubo.rows * qubo.n**2
+    if light:
+        return (Lattice(elites=1) if size <= MIDDLE else KBest(paths=16),)
+    if seconds is None and size > SMALL:
         return (Lattice(elites=1, num_sweeps=100),)
     if seconds is not None and build_seconds("pairs", qubo.n) > SHORT * seconds:
         return (annealing,)

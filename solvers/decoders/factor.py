@@ -33,6 +33,10 @@ its own per row. A pinned variable takes its value when its turn comes.
 
 from __future__ import annotations
 
+import hashlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -61,6 +65,12 @@ DENSE = 1000
 LARGEST = 1e150
 # Rows of a matrix updated together, which bounds the memory of the update.
 STRIPE = 512
+# Bytes of shared factors beyond which they are forgotten.
+MOST_SHARED = 2**28
+
+
+# Factors by what they are made of, while they are shared.
+_shared: ContextVar[dict[Any, Factor] | None] = ContextVar("factors", default=None)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,6 +137,34 @@ def factorise(
     InputError
         Entries too large for a factor in float64.
     """
+    if (factors := _shared.get()) is None:
+        return _factorise(H, order, damping, units)
+    content = hashlib.blake2b(np.ascontiguousarray(H).data).digest()
+    key = (content, order, damping, None if units is None else units.tobytes())
+    if key not in factors:
+        if sum(factor.upper.nbytes for factor in factors.values()) > MOST_SHARED:
+            factors.clear()
+        factors[key] = _factorise(H, order, damping, units)
+    return factors[key]
+
+
+@contextmanager
+def shared_factors() -> Iterator[None]:
+    """Let solvers that are run within share the factors of equal matrices.
+
+    For a layer that is solved several times. Where solvers are compared, each should
+    make its own.
+    """
+    token = _shared.set({})
+    try:
+        yield
+    finally:
+        _shared.reset(token)
+
+
+def _factorise(
+    H: NDArray[np.floating[Any]], order: str, damping: float, units: Float | None
+) -> Factor:
     if max(float(H.max(initial=0)), -float(H.min(initial=0))) > LARGEST:
         raise InputError(f"H must lie within {LARGEST:g} in size to be factorised")
     added = damping * float(np.abs(H.diagonal()).mean(dtype=np.float64))

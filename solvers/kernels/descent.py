@@ -3,7 +3,7 @@
 z, u and q are float64 whatever the dtype of H. A move must gain more than their
 rounding noise, so that two moves cannot undo each other for ever. Each kernel makes at
 most ``passes`` passes over the variables of a row; ``done[R]`` says whether the row has
-reached a local optimum.
+reached a local optimum. Rows that are done already `pairs` leaves alone.
 """
 
 from __future__ import annotations
@@ -11,6 +11,9 @@ from __future__ import annotations
 import numpy as np
 
 from solvers.kernels.compile import inlined, inner_sum, jit, minimum
+
+# Entries of H, as many as a core's cache holds beside the fields of a row.
+BLOCK = 2**15
 
 
 @inlined
@@ -85,41 +88,54 @@ def least_partner_cost(H, z, u, q, r, i):
     return least
 
 
+@inlined
+def improve(H, z, u, q, energy, flips, r, first, last, least):
+    """Flip variables of row r, each alone or with its best partner, if that gains."""
+    for i in range(first, last):
+        if q[r, i] == np.inf:
+            continue
+        cost = 2.0 * z[r, i] * u[r, i] + q[r, i]
+        partner = least_partner_cost(H, z, u, q, r, i)
+        if min(cost, cost + partner) >= least:
+            continue
+        flip(H, z, u, r, i)
+        energy[r] += cost
+        flips[r] += 1
+        if partner >= 0.0:
+            continue
+        # The fields are up to date: the partner is the best single flip now.
+        smallest, at = np.inf, -1
+        for j in range(z.shape[1]):
+            other = 2.0 * z[r, j] * u[r, j] + q[r, j]
+            if j != i and other < smallest:
+                smallest, at = other, j
+        flip(H, z, u, r, at)
+        energy[r] += smallest
+        flips[r] += 1
+
+
 @jit
 def pairs(H, passes, z, u, q, energy, flips, done):
     """In each pass, flip every variable, alone or with its best partner, if that gains.
 
-    The order is that of the variables.
+    The order is that of the variables. All rows of a batch meet a block of H, which
+    stays in a core's cache meanwhile, before the next: reading H takes the most time.
     """
     rows, width = z.shape
+    size = max(BLOCK // width, 1)
+    least, before = np.empty(rows), np.empty(rows, np.int64)
     for r in range(rows):
-        least = -noise(z, u, q, r)
-        for _ in range(passes):
-            before = flips[r]
-            for i in range(width):
-                if q[r, i] == np.inf:
-                    continue
-                cost = 2.0 * z[r, i] * u[r, i] + q[r, i]
-                partner = least_partner_cost(H, z, u, q, r, i)
-                if min(cost, cost + partner) >= least:
-                    continue
-                flip(H, z, u, r, i)
-                energy[r] += cost
-                flips[r] += 1
-                if partner >= 0.0:
-                    continue
-                # The fields are up to date: the partner is the best single flip now.
-                smallest, at = np.inf, -1
-                for j in range(width):
-                    other = 2.0 * z[r, j] * u[r, j] + q[r, j]
-                    if j != i and other < smallest:
-                        smallest, at = other, j
-                flip(H, z, u, r, at)
-                energy[r] += smallest
-                flips[r] += 1
-            done[r] = flips[r] == before
-            if done[r]:
-                break
+        least[r] = -noise(z, u, q, r)
+    for _ in range(passes):
+        before[:] = flips
+        for first in range(0, width, size):
+            last = min(first + size, width)
+            for r in range(rows):
+                if not done[r]:
+                    improve(H, z, u, q, energy, flips, r, first, last, least[r])
+        done[:] = flips == before
+        if done.all():
+            break
 
 
 # The kernels by the names of their moves.

@@ -13,11 +13,17 @@ from numpy.typing import NDArray
 
 from qubo_rounding.network.whole.parts import Parts
 from qubo_rounding.problem.grid import Encoding, Grid
-from qubo_rounding.problem.in_turn import Integers, in_float32, solve_in_turn
+from qubo_rounding.problem.in_turn import (
+    Integers,
+    best_encoding,
+    in_float32,
+    solve_in_turn,
+)
 from qubo_rounding.problem.problem import RoundingProblem
 from qubo_rounding.problem.target_moments import TargetMoments
 from solvers import Budget, Solver
 from solvers.decoders.babai import Babai
+from solvers.decoders.factor import shared_factors
 from solvers.layer_data import LayerData
 
 Array = NDArray[np.float64]
@@ -26,7 +32,8 @@ DAMPING = 1e-3
 # Finds the scale, and which share of the shift to trust: far faster than most solvers,
 # and the scales that it finds are as good.
 SCOUT = Babai()
-# Rows times squared variables of layers whose scale is fitted once.
+# Rows times squared variables from which a layer is scouted once, without a contest and
+# without rounds: one on the largest takes as long as all others together.
 LARGE = 10**9
 # A larger share of the shift that holds on other images is taken for all of it.
 SURE = 0.9
@@ -71,6 +78,8 @@ def trusted_share(fit: TargetMoments, held: TargetMoments) -> float:
     return min(max(linear / quadratic, 0.0), 1.0) if quadratic > 0 else 1.0
 
 
+# All solves of a layer have one H.
+@shared_factors()
 def round_layer(
     weight: Array,
     moments: tuple[TargetMoments, TargetMoments | None],
@@ -124,19 +133,19 @@ def round_layer(
 
     begun = time.perf_counter()
     judge = fit if held is None else held
-    scout = partial(solve, by=SCOUT)
-    share, problem, scouted = shares[0], _posed(weight, grid, encoding, fit, 1.0), None
-    if len(shares) > 1:
+    large = weight.size * weight.shape[1] > LARGE
+    scout, scouted = partial(solve, by=SCOUT), None
+    if large or len(shares) == 1:
+        share = shares[-1]
+        problem = _posed(weight, grid, encoding, fit, share)
+    else:
         posed = [_posed(weight, grid, encoding, fit, share) for share in shares]
         found = [scout(each) for each in posed]
         judged = [error(*answer) for answer in zip(posed, found, strict=True)]
         best = int(np.argmin(judged))
         share, problem, scouted = shares[best], posed[best], found[best]
     if grid.turns:
-        # A round on the largest layers takes as long as all others together.
-        rounds = grid.turns if weight.size * weight.shape[1] <= LARGE else 1
-        turns = solve_in_turn(problem, grid, scout, rounds, scouted)
-        problem = turns.problem
+        problem = _in_turn(problem, grid, scout, scouted, large)
     states = solve(problem)
     change = problem.decode(states) - weight
     final = error(problem, states)
@@ -159,6 +168,20 @@ def round_layer(
             report["guarded"] = True
     shift = raw.bias_shift(change) if parts.bias else None
     return Rounded(problem, states, change, shift, report)
+
+
+def _in_turn(
+    problem: RoundingProblem,
+    grid: Grid,
+    scout: Callable[[RoundingProblem], Integers],
+    scouted: Integers | None,
+    once: bool,
+) -> RoundingProblem:
+    """The problem at a scale fitted to a scout's integers, once or in turn."""
+    if not once:
+        return solve_in_turn(problem, grid, scout, first=scouted).problem
+    codes = problem.base + scout(problem).astype(np.int64)
+    return problem.on_encoding(best_encoding(problem, codes, grid), turns=1)
 
 
 def _posed(

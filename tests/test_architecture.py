@@ -43,7 +43,7 @@ FLOORS = (
     ("qubo_rounding.problem",),
     ("qubo_rounding.network",),
     ("qubo_rounding.network.whole",),
-    ("qubo_rounding.network.export",),
+    ("qubo_rounding.network.export", "benchmarks.stats"),
     ("benchmarks.harness", "benchmarks.peers"),
     ("benchmarks",),
     ("benchmarks.commands", "benchmarks.studies"),

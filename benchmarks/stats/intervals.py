@@ -16,6 +16,9 @@ from solvers.qubo import Float
 Statistic = Callable[[Float], Float]
 """From weights [B, N], how often each of N values was drawn, to figures [B, ...]."""
 
+RESAMPLES = 2000
+"""How often values are drawn anew, unless said otherwise."""
+
 # Most weights held at a time.
 _CHUNK = 1 << 22
 
@@ -37,13 +40,18 @@ class Band:
     low: Float
     high: Float
 
+    def estimates(self) -> list[Estimate]:
+        """The points, one by one."""
+        points = zip(self.value, self.low, self.high, strict=True)
+        return [Estimate(*map(float, point)) for point in points]
+
 
 def bootstrap(
     statistic: Statistic,
     size: int,
     clusters: ArrayLike | None = None,
     *,
-    resamples: int = 2000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
 ) -> Estimate:
@@ -91,7 +99,7 @@ def bootstrap_band(
     size: int,
     clusters: ArrayLike | None = None,
     *,
-    resamples: int = 1000,
+    resamples: int = RESAMPLES,
     level: float = 0.95,
     seed: int = 0,
 ) -> Band:

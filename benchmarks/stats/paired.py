@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from functools import partial
 from itertools import combinations
 
 import numpy as np
@@ -11,7 +12,7 @@ import scipy.stats
 from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.stats.checks import groups, numbers, require_length
-from benchmarks.stats.intervals import Estimate, bootstrap
+from benchmarks.stats.intervals import Estimate, bootstrap_band
 from benchmarks.stats.weighted import mean, rank_biserial
 from solvers.errors import InputError
 from solvers.qubo import Float
@@ -141,18 +142,8 @@ def compare(
     seed
         Of permutations and bootstrap.
     """
-    first, second = _pair(a, b)
-    level = _level(first, second, relative, 0.0)
-    differences = np.where(level, 0.0, first - second)
-    size = len(differences)
-    owner = groups(clusters, size)
-    pairs = np.bincount(owner, differences) / np.bincount(owner)
-    return Comparison(
-        *_p_values(pairs, seed),
-        bootstrap(lambda w: mean(differences, w), size, owner, seed=seed),
-        bootstrap(lambda w: rank_biserial(differences, w), size, owner, seed=seed),
-        tally(first, second, relative=relative),
-    )
+    costs = np.stack(_pair(a, b), axis=1)
+    return compare_all(costs, clusters, relative=relative, seed=seed)[0, 1]
 
 
 def compare_all(
@@ -181,17 +172,40 @@ def compare_all(
     table = numbers("costs", costs, 2)
     if table.shape[1] < 2:
         raise InputError("costs have one solver; a comparison takes at least two")
-    found = {
-        (i, j): compare(
-            table[:, i], table[:, j], clusters, relative=relative, seed=seed
+    numbered = list(combinations(range(table.shape[1]), 2))
+    sides = [(table[:, i], table[:, j]) for i, j in numbered]
+    differences = np.stack([_differences(a, b, relative) for a, b in sides], axis=1)
+    size = len(table)
+    owner = groups(clusters, size)
+    sizes = np.bincount(owner)
+    wilcoxon, permutation = np.transpose(
+        [_p_values(np.bincount(owner, d) / sizes, seed) for d in differences.T]
+    )
+    # All pairs at once, since draws take longer than figures.
+    means, effects = (
+        bootstrap_band(statistic, size, owner, seed=seed).estimates()
+        for statistic in (
+            partial(mean, differences),
+            partial(rank_biserial, differences),
         )
-        for i, j in combinations(range(table.shape[1]), 2)
-    }
-    wilcoxon = holm([pair.wilcoxon for pair in found.values()])
-    permutation = holm([pair.permutation for pair in found.values()])
+    )
     return {
-        key: replace(pair, wilcoxon=float(w), permutation=float(p))
-        for (key, pair), w, p in zip(found.items(), wilcoxon, permutation, strict=True)
+        key: Comparison(
+            wilcoxon=float(w),
+            permutation=float(p),
+            difference=difference,
+            effect=effect,
+            tally=tally(a, b, relative=relative),
+        )
+        for key, w, p, difference, effect, (a, b) in zip(
+            numbered,
+            holm(wilcoxon),
+            holm(permutation),
+            means,
+            effects,
+            sides,
+            strict=True,
+        )
     }
 
 
@@ -211,6 +225,12 @@ def _p_values(differences: Float, seed: int) -> tuple[float, float]:
         rng=np.random.default_rng(seed),
     )
     return float(wilcoxon.pvalue), float(permutation.pvalue)
+
+
+def _differences(first: Float, second: Float, relative: float) -> Float:
+    """First minus second, 0 where they are level."""
+    level = _level(first, second, relative, 0.0)
+    return np.where(level, 0.0, first - second)
 
 
 def _level(

@@ -123,18 +123,21 @@ def rank_biserial(differences: ArrayLike, weights: Float | None = None) -> Float
 
     Parameters
     ----------
-    differences : [N]
+    differences : [N] or [N, M]
         Finite differences.
     weights : [..., N], optional
         Their weights, whole numbers.
 
     Returns
     -------
-    float64 [...]
+    float64 [...] or [..., M]
         From -1 to 1.
     """
-    array = numbers("differences", differences)
-    w = _weights(weights, len(array)) * (array != 0)
+    array = _values(differences)
+    w = _weights(weights, len(array))
+    if array.ndim > 1:
+        return np.stack([rank_biserial(column, w) for column in array.T], axis=-1)
+    w = w * (array != 0)
     order = np.argsort(np.abs(array))
     array, w = array[order], w[..., order]
     begins = np.flatnonzero(np.diff(np.abs(array), prepend=-1.0))

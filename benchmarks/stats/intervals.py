@@ -20,7 +20,7 @@ RESAMPLES = 2000
 """How often values are drawn anew, unless said otherwise."""
 
 # Most weights held at a time.
-_CHUNK = 1 << 22
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)

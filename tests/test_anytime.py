@@ -272,19 +272,6 @@ def test_claims_that_the_answer_does_not_bear_out_do_not_count():
     assert time_to({1.0: (0.2, [(3.0, 0.2)])}, 0.5)[0] == traces.MISSED
 
 
-def test_interval():
-    times = np.arange(1.0, 11)
-    low, high = traces.interval(times)
-    # Of the binomial: about the second and the ninth of ten.
-    assert 1.5 <= low <= 3.5
-    assert 7.5 <= high <= 9.5
-    assert traces.interval(times) == (low, high)
-    assert traces.interval(np.full(4, 2.0)) == (2.0, 2.0)
-    assert traces.interval(np.full(3, math.inf)) == (math.inf, math.inf)
-    low, high = traces.interval(np.array([1.0, 1, 1, math.inf, math.inf]))
-    assert (low, high) == (1.0, math.inf)
-
-
 @dataclass(frozen=True, kw_only=True)
 class Late(Solver):
     """A solver that takes ten times its limit, and builds for a hundredth of that."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -165,10 +166,18 @@ def test_pairs_stay_together():
     assert (halves.low, halves.high) == pytest.approx((0.5, 0.5))
 
 
-def test_infinite_figures_have_intervals():
-    times = np.array([1.0, 2.0, math.inf])
-    found = bootstrap(lambda w: median(times, w), 3)
-    assert (found.value, found.low, found.high) == (2, 1, math.inf)
+def test_intervals_of_medians():
+    def ends(values):
+        found = bootstrap(partial(median, values), len(values))
+        return found.low, found.high
+
+    low, high = ends(np.arange(1.0, 11))
+    # Of the binomial: about the second and the ninth of ten.
+    assert 1.5 <= low <= 3.5
+    assert 7.5 <= high <= 9.5
+    assert ends([2.0] * 4) == (2, 2)
+    assert ends([math.inf] * 3) == (math.inf, math.inf)
+    assert ends([1.0, 1, 1, math.inf, math.inf]) == (1, math.inf)
 
 
 def test_bands_are_intervals_point_by_point():

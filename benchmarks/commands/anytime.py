@@ -22,6 +22,7 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 from tqdm import tqdm
@@ -31,10 +32,12 @@ from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem, suited_betas
 from benchmarks.harness.readers import read_entry, read_target
 from benchmarks.harness.tables import columns, median_and_range
-from benchmarks.harness.traces import LATE, budgets, interval, time_to
+from benchmarks.harness.traces import LATE, budgets, time_to
 from benchmarks.harness.trials import Trial, Trials, fault_of
 from benchmarks.options import add
 from benchmarks.peers.base import Peer
+from benchmarks.stats.intervals import bootstrap
+from benchmarks.stats.weighted import median
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, Solver, label
 from solvers.qubo import Float
@@ -202,14 +205,14 @@ def target_table(
     # Columns of the times: with building the models or the library, and without.
     baseline_whole, baseline_search = np.median(times[baseline], axis=0)
     for solver, solver_times in times.items():
-        low, high = interval(solver_times[:, 0])
+        interval = bootstrap(partial(median, solver_times[:, 0]), seeds)
         whole, search = np.median(solver_times, axis=0)
         lines.append(
             [
                 label(solver),
                 f"{np.isfinite(solver_times[:, 0]).sum()}/{seeds}",
                 _seconds(whole, limit),
-                f"[{_seconds(low, limit)}, {_seconds(high, limit)}]",
+                f"[{_seconds(interval.low, limit)}, {_seconds(interval.high, limit)}]",
                 _quotient(baseline_whole, whole, limit),
                 _seconds(search, limit),
                 _quotient(baseline_search, search, limit),

@@ -6,10 +6,7 @@ import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
-import numpy as np
-
 from benchmarks.harness.trials import Trial
-from solvers.qubo import Float
 
 # Largest factor between two successive budgets in which a target is looked for.
 STEP = math.sqrt(2)
@@ -17,8 +14,6 @@ STEP = math.sqrt(2)
 LATE = 1.1
 # Relative difference that rounding may make between sums of the same errors.
 ROUNDING = 1e-9
-# Samples of the bootstrap.
-RESAMPLES = 10_000
 MISSED = (math.inf, math.inf)
 
 
@@ -67,11 +62,3 @@ def time_to(
     if reached(ladder[-1]) == MISSED:
         return MISSED
     return next(times for s in ladder if (times := reached(s)) != MISSED)
-
-
-def interval(times: Float) -> tuple[float, float]:
-    """A 95 % bootstrap interval of the median; infinite times sort last."""
-    generator = np.random.default_rng(0)
-    draws = generator.choice(times, (RESAMPLES, len(times)))
-    low, high = np.sort(np.median(draws, axis=1))[[RESAMPLES // 40, -RESAMPLES // 40]]
-    return float(low), float(high)

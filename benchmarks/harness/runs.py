@@ -90,6 +90,11 @@ class Spec:
     threads: int = 1
     settings: dict[str, Any] = field(default_factory=dict)
 
+    def __post_init__(self) -> None:
+        # 1 and 1.0 are the same limit, and must have the same text in the hash.
+        if self.seconds is not None:
+            object.__setattr__(self, "seconds", float(self.seconds))
+
     @property
     def run_id(self) -> str:
         """A hash of the whole."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
@@ -15,6 +14,7 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from qubo_rounding.network.batches import examples, given, moved
+from qubo_rounding.network.digests import add
 from qubo_rounding.network.factories import call_factory
 from qubo_rounding.network.layers import refuse_training
 from qubo_rounding.network.messages import first_line, running
@@ -124,7 +124,7 @@ def load_data(spec: str) -> Data:
     counted = mask is None
     for place, batch in _items(f"{where}: calibration", source.calibration):
         _check_batch(place, batch)
-        _digest(calibration, batch)
+        add(calibration, batch)
         counted = counted or _counts_any(place, batch, mask)
     if not counted:
         raise InputError(f"{where}: by its mask no position of calibration counts")
@@ -132,7 +132,7 @@ def load_data(spec: str) -> Data:
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise InputError(f"{place} is no pair of a batch and its targets")
         _check_batch(place, pair[0])
-        _digest(evaluation, pair)
+        add(evaluation, pair)
     return Data(
         spec=spec,
         name=printable(source.name),
@@ -269,26 +269,3 @@ def _counts_any(place: str, batch: Batch, mask: Any) -> bool:
     if not torch.isfinite(counts).all() or (counts < 0).any():
         raise InputError(f"{place}: mask must hold finite numbers from 0")
     return bool((counts > 0).any())
-
-
-def _digest(digest: Any, value: Any) -> None:
-    """Add a value, with its form, to a digest."""
-    if isinstance(value, Tensor):
-        value = value.detach().cpu().contiguous()
-        digest.update(json.dumps([str(value.dtype), list(value.shape)]).encode())
-        # As bytes, since numpy lacks some of torch's kinds of numbers.
-        digest.update(value.flatten().view(torch.uint8).numpy().tobytes())
-    elif isinstance(value, np.ndarray) and not value.dtype.hasobject:
-        digest.update(json.dumps([value.dtype.str, list(value.shape)]).encode())
-        digest.update(value.tobytes())
-    elif isinstance(value, Mapping):
-        digest.update(f"mapping of {len(value)}".encode())
-        for key, part in value.items():
-            digest.update(repr(key).encode())
-            _digest(digest, part)
-    elif isinstance(value, list | tuple):
-        digest.update(f"sequence of {len(value)}".encode())
-        for part in value:
-            _digest(digest, part)
-    else:
-        digest.update(repr(value).encode())

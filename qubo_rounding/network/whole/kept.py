@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from qubo_rounding.network.digests import add
 from qubo_rounding.network.whole.result import QuantizedLayer
 from qubo_rounding.problem import file
 from qubo_rounding.problem.grid import Grid
@@ -58,13 +58,13 @@ class Kept:
         self._sha.update(repr(network).encode())
         for name, tensor in network.state_dict().items():
             self._sha.update(name.encode())
-            self._add(tensor)
+            add(self._sha, tensor)
 
     def watched(self, batches: Iterator[Any]) -> Iterator[Any]:
         """The same batches; what they hold becomes part of what the work depends on."""
         for batch in batches:
             if self._folder is not None:
-                self._add(batch)
+                add(self._sha, batch)
             yield batch
 
     def find(self, name: str, grid: Grid) -> QuantizedLayer | None:
@@ -125,15 +125,3 @@ class Kept:
         self._sha.update(layer.weight().tobytes())
         if layer.bias is not None:
             self._sha.update(layer.bias.tobytes())
-
-    def _add(self, value: Any) -> None:
-        if isinstance(value, Mapping):
-            for name, part in value.items():
-                self._sha.update(name.encode())
-                self._add(part)
-        elif isinstance(value, Tensor):
-            array = value.detach().cpu().contiguous()
-            self._sha.update(f"{array.dtype} {tuple(array.shape)}".encode())
-            self._sha.update(array.flatten().view(torch.uint8).numpy().data)
-        else:
-            self._sha.update(repr(value).encode())

@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "benchmarks.commands.compare",
     "anytime": "benchmarks.commands.anytime",
     "instances": "benchmarks.commands.instances",
+    "store": "benchmarks.commands.store",
     "warm": "benchmarks.commands.warm",
 }
 # … and these measure what the project claims.

@@ -28,10 +28,12 @@ from benchmarks.harness.readers import (
     numbers,
     numbers_or_all,
     positive,
+    statuses,
     writable,
     writable_arrays,
     writable_network,
     writable_onnx,
+    writable_parquet,
 )
 from qubo_rounding.problem.problem import OBJECTIVES
 
@@ -55,7 +57,7 @@ class Option:
     flag
         The flag, if it is not ``--`` and the option's name; without dashes the option
         is positional.
-    metavar, choices, nargs, default, required
+    metavar, choices, nargs, default, required, dest
         As in argparse.
     note
         What the help says about the default, if that is not the value itself.
@@ -71,6 +73,7 @@ class Option:
     default: Any = None
     required: bool = False
     note: str | None = None
+    dest: str | None = None
 
 
 OPTIONS = {
@@ -248,7 +251,42 @@ OPTIONS = {
     "stored": Option(
         "the stored baseline", Path, flag="--baseline", metavar="FILE.json"
     ),
+    # Stores of runs.
+    "stored-runs": Option("the store", Path, flag="stored_runs", metavar="STORE"),
+    "more-stores": Option(
+        "stores whose runs are taken over",
+        Path,
+        flag="more_stores",
+        nargs="+",
+        metavar="STORE",
+    ),
+    "run-id": Option("the run's id, or its beginning", flag="run_id", metavar="RUN"),
+    "problem-name": Option(
+        "runs on the problem of this name, or whose digest begins so",
+        flag="--problem",
+        metavar="NAME|DIGEST",
+        dest="problem_name",
+    ),
+    "solver-label": Option(
+        "runs of this solver; without options, with any",
+        flag="--solver",
+        metavar="NAME[option=value,…]",
+        dest="solver_label",
+    ),
+    "status": Option(
+        "runs that ended so, as ok or error,crash", read=statuses, metavar="STATUS,…"
+    ),
+    "problem-files": Option(
+        "saved problems, on which the states of their runs are tried",
+        Path,
+        flag="--problem",
+        nargs="+",
+        metavar="FILE.npz",
+        dest="problem_files",
+    ),
     # Output.
+    "csv": Option("write a table", Path, writable, metavar="FILE.csv"),
+    "parquet": Option("write a table", Path, writable_parquet, metavar="FILE.parquet"),
     "json": Option("write the record", Path, writable, metavar="FILE"),
     "save": Option(
         "write the rounded weights", Path, writable_arrays, metavar="FILE.npz"
@@ -262,6 +300,14 @@ OPTIONS = {
     "figure": Option(
         "draw error against seconds", Path, figure, metavar="FILE.svg|png"
     ),
+    "store": Option(
+        "keep finished runs in FILE, and reuse those it has",
+        Path,
+        begun_or_writable,
+        metavar="FILE",
+    ),
+    "rerun": Option("make runs again that the store has", bool),
+    "rerun-failed": Option("make failed runs again that the store has", bool),
     "log": Option(
         "keep finished runs in FILE, and reuse those it has",
         Path,
@@ -346,5 +392,6 @@ def add(
             if option.default is not None:
                 settings["default"] = option.read(flag, option.default)
         if flag.startswith("-"):
-            settings["required"] = option.required
+            settings |= {"required": option.required}
+            settings |= {} if option.dest is None else {"dest": option.dest}
         parser.add_argument(flag, **settings)

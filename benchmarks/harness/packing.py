@@ -139,4 +139,7 @@ def _unpacked(line: Mapping[str, Any]) -> States | None:
     if line["states_form"] == WHOLE:
         return np.frombuffer(line["states"], "<i2").astype(np.int16).reshape(shape)
     packed = np.frombuffer(line["states"], np.uint8)
+    if len(packed) != -(-math.prod(shape) // 8):
+        # `unpackbits` would fill up with zeros.
+        raise ValueError(f"{len(packed)} bytes for states of shape {shape}")
     return np.unpackbits(packed, count=math.prod(shape)).reshape(shape)

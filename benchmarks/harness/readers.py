@@ -15,9 +15,10 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from benchmarks.harness.runs import STATUSES
 from qubo_rounding.problem.grid import Grid
 from solvers.base import Solver
-from solvers.errors import InputError
+from solvers.errors import InputError, UnknownNameError
 from solvers.registry import parse_solver
 
 Reader = Callable[[str, Any], Any]
@@ -74,6 +75,15 @@ def names(flag: str, text: str) -> list[str]:
     return values
 
 
+def statuses(flag: str, text: str) -> list[str]:
+    """Read statuses of runs."""
+    found = names(flag, text)
+    for name in found:
+        if name not in STATUSES:
+            raise UnknownNameError("status", name, STATUSES)
+    return found
+
+
 def bits_by_layer(flag: str, text: str) -> dict[str, int]:
     """Read bits of layers, ``LAYER=BITS,…``."""
     bits: dict[str, int] = {}
@@ -124,7 +134,7 @@ def writable(flag: str, path: Path) -> Path:
 
 
 def begun_or_writable(flag: str, path: Path) -> Path:
-    """Read a path of a log: a file to continue, or one that can be written."""
+    """Read a path of a store: a file to continue, or one that can be written."""
     try:
         return path if path.is_file() else writable(flag, path)
     except OSError as error:
@@ -152,6 +162,16 @@ def writable_network(flag: str, path: Path) -> Path:
     """Read a path that can be written and is named as files of networks are."""
     if path.suffix != ".safetensors":
         raise InputError(f"cannot write {path}: name it .safetensors")
+    return writable(flag, path)
+
+
+def writable_parquet(flag: str, path: Path) -> Path:
+    """Read a path for a table, and check that pyarrow is installed."""
+    if find_spec("pyarrow") is None:
+        raise InputError(
+            f"{flag}: pyarrow is not installed; "
+            'pip install "qubo-rounding[parquet]" installs it'
+        )
     return writable(flag, path)
 
 

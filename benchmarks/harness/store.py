@@ -194,7 +194,14 @@ class Store:
         absent = dict.fromkeys({*_OF_STATES, "falls"} - {*wanted})
         for cells in self._lines(names, "runs JOIN answers USING (id)", where):
             line = {**absent, **dict(zip(names, cells, strict=True))}
-            yield run_of(line, self._environment_of(line["environment"]))
+            environment = self._environment_of(line["environment"])
+            try:
+                run = run_of(line, environment)
+            except (ValueError, TypeError) as error:
+                raise InputError(
+                    f"{self._path}: run {line['run_id']} is damaged ({error})"
+                ) from error
+            yield run
 
     def table(self, *columns: str, **where: Any) -> dict[str, NDArray[Any]]:
         """Columns of all runs, or of some; without names, all of `COLUMNS`.
@@ -235,6 +242,11 @@ class Store:
                 "INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, text_of(content))
             )
         return content
+
+    def facts(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Settings and contents of all facts."""
+        lines = self._rows("SELECT settings, content FROM facts")
+        return [(json.loads(settings), json.loads(held)) for settings, held in lines]
 
     def damage(self) -> list[str]:
         """What SQLite finds wrong with the file, line by line."""

@@ -25,6 +25,6 @@ class MultiStart(Solver):
             energies = qubo.energies(states)
             best = np.where((energies < lowest)[:, None], states, best)
             lowest = np.minimum(lowest, energies)
-            if not task.monitor.report(lowest):
+            if not task.monitor.report(lowest, best):
                 break
         return best

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from solvers.budget import Budget, Monitor
 from solvers.checks import binary, is_number, is_whole, read_only, require_kind
-from solvers.errors import InputError, shown
+from solvers.errors import AnswerError, InputError, shown
 from solvers.layer_data import LayerData
 from solvers.memory import allocating
 from solvers.polish import POLISHES, descend
@@ -288,7 +288,10 @@ class Solver(ABC):
         found = self.search(task)
         what = f"solver {self.name}: the states that search gives"
         require = qubo.require_steps if self.out_of_set else qubo.require_states
-        states: NDArray[Any] = require(what, found)
+        try:
+            states: NDArray[Any] = require(what, found)
+        except InputError as error:
+            raise AnswerError(str(error)) from error
         solved = monitor.clock()
         states, energies = self._finish(task, states, to_beat)
         return Solution(
@@ -372,5 +375,5 @@ class Solver(ABC):
         worse = energies > to_beat
         states = np.where(worse[:, None], task.start, states)
         energies = np.where(worse, to_beat, energies)
-        monitor.record(energies)
+        monitor.record(energies, states)
         return states, energies

@@ -6,8 +6,10 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 
 from solvers.checks import is_number, real, require_count
 from solvers.errors import InputError, shown
@@ -19,6 +21,11 @@ from solvers.qubo import Float
 TRACE_NUMBERS, TRACE_ENTRIES, LEAST_ENTRIES = 2**20, 2**14, 64
 # Returns the seconds since a fixed moment.
 Clock = Callable[[], float]
+# States [R, n] that go with a report, or what gives them, called only where they are
+# wanted.
+Reported: TypeAlias = (
+    NDArray[np.integer[Any]] | Callable[[], NDArray[np.integer[Any]]] | None
+)
 
 
 @dataclass(frozen=True)
@@ -115,24 +122,37 @@ class Monitor:
             return math.inf
         return max(self._budget.seconds - self.elapsed(), 0.0)
 
-    def record(self, energies: Float) -> None:
-        """Add the energies [R] of the present states to the trace."""
+    def record(self, energies: Float, states: Reported = None) -> None:
+        """Add the energies [R] of the present states to the trace.
+
+        Parameters
+        ----------
+        energies : float64 [R]
+            Of the present states, or of the best so far.
+        states : uint8 or int16 [R, n], optional
+            The states that have these energies, or a function that gives them. They are
+            what is left of a search that is killed, and copied where they are kept.
+        """
         now = self.elapsed()
         # NaN is no energy that has been reached.
         np.fmin(self.best, energies, out=self.best)
         self.seconds.append(now)
         self.energies.append(self.best.copy())
-        if self._on_report is not None:
-            self._on_report(now, self.best.copy())
+        self.handle(now, energies, states)
         if len(self.seconds) > self._most:
             kept = thinned(np.array(self.energies))
             self.seconds = [self.seconds[i] for i in kept]
             self.energies = [self.energies[i] for i in kept]
         self._paused += self.elapsed() - now
 
-    def report(self, energies: Float) -> bool:
-        """Record energies [R] of the present states; true if the solver may go on."""
-        self.record(energies)
+    def handle(self, seconds: float, energies: Float, states: Reported) -> None:
+        """What is done with a report beside recording it; the clock stands still."""
+        if self._on_report is not None:
+            self._on_report(seconds, self.best.copy())
+
+    def report(self, energies: Float, states: Reported = None) -> bool:
+        """Record energies [R], and the states; true if the solver may go on."""
+        self.record(energies, states)
         budget = self._budget
         if budget.target is not None and (self.best <= budget.target).all():
             self.status = "target"

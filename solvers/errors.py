@@ -18,6 +18,10 @@ class InputError(ValueError):
         super().__init__(printable(message))
 
 
+class AnswerError(InputError):
+    """What a solver's search gives is no answer: of another shape, or no states."""
+
+
 class UnknownNameError(InputError):
     """A misspelt name; the message offers the nearest known names.
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import asdict
 from typing import Any
@@ -128,11 +128,13 @@ def solve(
     seed: int,
     budget: Budget,
     data: Sequence[LayerData] | None = None,
+    monitor: Callable[[int], Monitor] | None = None,
 ) -> list[Solution]:
     """A solution for each of a problem's batches; what is not compiled yet counts.
 
     Several batches are solved one after the other and share the seconds. `data` is the
-    layer's data for each batch. The solver is given copies: whatever it does to them,
+    layer's data for each batch. `monitor` gives what it reports to, by a batch's index:
+    a bar of progress by default. The solver is given copies: whatever it does to them,
     in spite of their being read-only, shows in no other solver's result, and not in
     what the judge computes.
     """
@@ -140,12 +142,16 @@ def solve(
     with tqdm(desc=label(solver), unit=" reports", leave=False, disable=None) as bar:
         for i, qubo in enumerate(qubos):
             used = sum(solution.seconds for solution in solutions)
+            if monitor is None:
+                reported = Monitor(lambda seconds, best: _show(bar, best))
+            else:
+                reported = monitor(i)
             solutions.append(
                 solver.solve(
                     deepcopy(qubo),
                     seed=seed + (i << 32),
                     budget=_share(budget, used, len(qubos) - i),
-                    monitor=Monitor(lambda seconds, best: _show(bar, best)),
+                    monitor=reported,
                     data=None if data is None else data[i],
                 )
             )
@@ -182,7 +188,7 @@ def judge(
             for part in solutions[0].timing
         },
         "flipped": int((joined != problem.nearest()).sum()),
-        "info": [_remarks(solution.info) for solution in solutions],
+        "info": [remarks(solution.info) for solution in solutions],
     }
 
 
@@ -191,7 +197,7 @@ def _first_of(notable: Sequence[str], statuses: Sequence[str]) -> str:
     return next((status for status in notable if status in statuses), "done")
 
 
-def _remarks(info: dict[str, Any]) -> dict[str, Any]:
+def remarks(info: dict[str, Any]) -> dict[str, Any]:
     """What JSON can hold of a solver's remarks, up to `LONGEST` characters of each."""
     return {
         key: value

@@ -139,13 +139,13 @@ class _Run:
         free = np.flatnonzero(qubo.free(r))
         enough = self._energies[r] <= self._targets[r]
         if monitor.remaining() <= 0 or enough or not len(free):
-            return monitor.report(self._energies)
+            return monitor.report(self._energies, self.states)
         begun = monitor.clock()
         model = self._peer.model(qubo, r)
         self.building += monitor.clock() - begun
         self._models += 1
         if model is None:
-            return monitor.report(self._energies)
+            return monitor.report(self._energies, self.states)
         generator = np.random.default_rng(self._streams[r])
         share = left = self._share(qubo.rows - r)
         ends = monitor.elapsed() + share
@@ -164,7 +164,7 @@ class _Run:
             self._longest = max(self._longest, effort)
             spent += effort
             self._keep(r, free, state)
-            if not monitor.report(self._energies):
+            if not monitor.report(self._energies, self.states):
                 return False
             left = ends - monitor.elapsed()
             enough = self._energies[r] <= self._targets[r]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
-from solvers.budget import Budget, Monitor
+from solvers.budget import Budget, Monitor, Reported
 from solvers.decoders.kbest import KBest
 from solvers.flips.annealing import SimulatedAnnealing
 from solvers.flips.tabu import Tabu
@@ -163,7 +163,7 @@ class Relay:
         self.best = np.where((energies < self.lowest)[:, None], states, self.best)
         self.lowest = np.minimum(energies, self.lowest)
         self.runs += 1
-        self.going = task.monitor.report(self.lowest)
+        self.going = task.monitor.report(self.lowest, self.best)
         for remark, value in own.info.items():
             before = task.info.get(remark)
             added = before is not None and remark in ADDED
@@ -213,12 +213,16 @@ class Contest(Monitor):
     """
 
     def __init__(self, outer: Monitor, rival: float, seconds: float) -> None:
-        super().__init__(lambda _, best: outer.record(best), clock=outer.clock)
-        self._rival, self._by = rival, seconds
+        super().__init__(clock=outer.clock)
+        self._outer, self._rival, self._by = outer, rival, seconds
 
-    def report(self, energies: Float) -> bool:
-        """Record the energies; true if the search may go on."""
-        going = super().report(energies)
+    def handle(self, seconds: float, energies: Float, states: Reported) -> None:
+        """Pass the report on."""
+        self._outer.record(energies, states)
+
+    def report(self, energies: Float, states: Reported = None) -> bool:
+        """Record the report; true if the search may go on."""
+        going = super().report(energies, states)
         return going and not (
             self.elapsed() >= self._by and float(energies.sum()) > self._rival
         )

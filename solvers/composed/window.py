@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from solvers.base import Solver, Task
-from solvers.budget import Budget, Monitor
+from solvers.budget import Budget, Monitor, Reported
 from solvers.qubo import Float, QuboBatch
 from solvers.registry import label, parse_solver
 from solvers.warming import freest_row
@@ -103,7 +103,7 @@ class Window(Solver):
                 seed=task.seed + (len(sums) << 48),
                 budget=budget,
                 initial=None if first and not task.warm else held - lowest,
-                monitor=Relayed(task.monitor, energies, rows),
+                monitor=Relayed(task.monitor, energies, steps, rows, lowest),
             )
             answer = (lowest + found.states).astype(np.int16)
             reached = whole.energies(answer, threads)
@@ -115,7 +115,7 @@ class Window(Solver):
                 rows = rows[better]
             if sweeps is not None and budget.sweeps is not None:
                 sweeps -= budget.sweeps
-            if not task.monitor.report(energies) or not len(rows) or sweeps == 0:
+            if not task.monitor.report(energies, steps) or not len(rows) or sweeps == 0:
                 break
         task.info["rounds"] = sums
         return steps
@@ -143,19 +143,38 @@ class Relayed(Monitor):
     ----------
     outer
         The monitor to report to.
-    energies
-        The energies [R] of all rows, of which those not searched stay.
+    energies, steps
+        The energies [R] and grid steps [R, n] of all rows; rows not searched keep them.
     rows
         The rows that are searched.
+    lowest
+        The grid steps that states 0 of these rows stand for.
     """
 
-    def __init__(self, outer: Monitor, energies: Float, rows: NDArray[np.intp]) -> None:
-        def relay(_: float, best: Float) -> None:
-            everywhere = energies.copy()
-            everywhere[rows] = np.minimum(everywhere[rows], best)
-            outer.record(everywhere)
+    def __init__(
+        self,
+        outer: Monitor,
+        energies: Float,
+        steps: NDArray[Any],
+        rows: NDArray[np.intp],
+        lowest: NDArray[Any],
+    ) -> None:
+        super().__init__(clock=outer.clock)
+        self._outer, self._rows, self._lowest = outer, rows, lowest
+        self._energies, self._steps = energies, steps
 
-        super().__init__(relay, clock=outer.clock)
+    def handle(self, seconds: float, energies: Float, states: Reported) -> None:
+        """Pass the report on, as one of all rows."""
+        everywhere = self._energies.copy()
+        everywhere[self._rows] = energies
+
+        def moved() -> NDArray[Any]:
+            found = states() if callable(states) else states
+            steps = self._steps.copy()
+            steps[self._rows] = self._lowest + found
+            return steps
+
+        self._outer.record(everywhere, None if states is None else moved)
 
 
 def windows(qubo: QuboBatch, steps: NDArray[Any], threads: int = 1) -> NDArray[Any]:

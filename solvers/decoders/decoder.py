@@ -94,6 +94,6 @@ class OnePass(Decoder):
                 ),
                 threads,
             )
-            if not task.monitor.report(energies):
+            if not task.monitor.report(energies, states):
                 break
         return states

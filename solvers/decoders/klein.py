@@ -66,7 +66,7 @@ class Klein(Decoder):
             sample_energies = qubo.energies(states, threads)
             best = np.where((sample_energies < energies)[:, None], states, best)
             energies = np.minimum(sample_energies, energies)
-            if not task.monitor.report(energies):
+            if not task.monitor.report(energies, best):
                 break
             beta = 1.0 / temperature
         return best

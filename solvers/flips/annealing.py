@@ -144,7 +144,7 @@ class SimulatedAnnealing(Solver):
                 (energies < lowest)[:, None], states, lowest_states
             )
             lowest = np.minimum(energies, lowest)
-            going = task.monitor.report(lowest) and chunk is not None
+            going = task.monitor.report(lowest, lowest_states) and chunk is not None
             if going:
                 walk.move_to(qubo, walk.states(), threads)
                 judged, running = schedule.taken, lowest.copy()

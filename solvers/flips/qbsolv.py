@@ -108,7 +108,7 @@ class Qbsolv(Solver):
                 threads,
             )
             over = (idle >= self.repeats) | (walk.most < 0)
-            if not task.monitor.report(lowest) or over.all():
+            if not task.monitor.report(lowest, best) or over.all():
                 break
         task.info["passes"] = int(passes_made.sum())
         # Passes ignore gains as small as the rounding of float32; the descent does not.

@@ -122,7 +122,7 @@ class Tabu(Solver):
                 better = values < best_energy
                 best = np.where(better[:, None], candidates, best)
                 best_energy = np.where(better, values, best_energy)
-            if not task.monitor.report(best_energy):
+            if not task.monitor.report(best_energy, best):
                 break
         task.info["sweeps"] = -(-pace.taken // max(n, 1))
         task.info["flips"] = int(spent.sum())

@@ -251,7 +251,7 @@ class Search:
             taken = schedule.taken
             tiles = self.lanes.stand(rows, qubo.pin(tiles.last_states()), threads)
             if len(rows) == len(self.rows):
-                self.report(lowest)
+                self.report(lowest, best)
         return best
 
     def sweep(self, tiles: Tiles, heat: Float, factors: Float) -> None:
@@ -265,10 +265,16 @@ class Search:
         self.accepted += int(tiles.counts[:, 0].sum()) - before
         self.swept += len(factors)
 
-    def report(self, energies: Float | None = None) -> None:
-        """Report the rows' lowest energies [R] (default: the pool's)."""
-        lowest = self.pool.energies.min(axis=0) if energies is None else energies
-        self.going &= self.task.monitor.report(lowest)
+    def report(
+        self, energies: Float | None = None, states: States | None = None
+    ) -> None:
+        """Report the lowest energies [R] and their states (default: the pool's)."""
+        if energies is None:
+            lowest = self.pool.energies.min(axis=0)
+            going = self.task.monitor.report(lowest, self.pool.best)
+        else:
+            going = self.task.monitor.report(energies, states)
+        self.going &= going
 
 
 def starting_heat(tiles: Tiles, library: Vectors) -> Float:

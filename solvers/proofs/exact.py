@@ -102,7 +102,7 @@ class Exact(Solver):
         qubo = task.qubo
         states = self._first_states(task)
         energies = qubo.energies(states, task.budget.threads)
-        task.monitor.report(energies)
+        task.monitor.report(energies, states)
         info: dict[str, list[Any]] = {name: [] for name in INFO.values()}
         group = max(1, int(MEMORY / (ARRAYS * 8 * max(qubo.n, 1) ** 2)))
         with one_blas_thread(), ThreadPoolExecutor(task.budget.threads) as p:
@@ -138,6 +138,12 @@ class Exact(Solver):
             if monitor.remaining() > left:
                 proof.advance()
 
+        def found() -> States:
+            present = states.copy()
+            for row, proof in zip(rows, proofs, strict=True):
+                present[row, qubo.free(row)] = proof.x
+            return present
+
         reported = monitor.elapsed()
         waiting = proofs
         while waiting and monitor.status == "done":
@@ -147,12 +153,11 @@ class Exact(Solver):
             if late or monitor.elapsed() - reported > REPORT:
                 held = energies[rows.start : rows.stop]
                 np.minimum(held, [proof.energy[0] for proof in proofs], out=held)
-                monitor.report(energies)
+                monitor.report(energies, found)
                 reported = monitor.elapsed()
             if late:
                 break
-        for row, proof in zip(rows, proofs, strict=True):
-            states[row, qubo.free(row)] = proof.x
+        states[:] = found()
         return proofs
 
     def _first_states(self, task: Task) -> States:

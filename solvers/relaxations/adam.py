@@ -230,7 +230,7 @@ class Held:
         better = energies < self.energies
         self.states = np.where(better[:, None], states, self.states)
         self.energies = np.minimum(energies, self.energies)
-        return self.task.monitor.report(self.energies)
+        return self.task.monitor.report(self.energies, self.states)
 
 
 def relax(task: Task, relaxation: Relaxation, unit: Float) -> States:

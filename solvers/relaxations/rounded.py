@@ -90,7 +90,7 @@ class RoundedDescent:
                 (rounding_energies < energies)[:, None], x, best_states
             )
             energies = np.minimum(rounding_energies, energies)
-            if not task.monitor.report(energies):
+            if not task.monitor.report(energies, best_states):
                 break
         task.info.update(objective=QUADRATIC, steps=schedule.taken)
         return best_states

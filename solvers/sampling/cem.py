@@ -78,7 +78,7 @@ class CrossEntropy(Solver):
             best_energy[better] = energies[rows, leader][better]
             iterations_done += 1
             going &= ~self._settled(p)
-            if not task.monitor.report(best_energy) or not going.any():
+            if not task.monitor.report(best_energy, best) or not going.any():
                 break
         task.info["iterations"] = iterations_done
         return best

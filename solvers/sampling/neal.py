@@ -92,11 +92,13 @@ class Neal(Solver):
                 raise KeyboardInterrupt
             if len(samples):
                 best = samples.record.energy.argmin()
-                states[r, np.array(samples.variables)] = samples.record.sample[best]
+                state = states[[r]]
+                state[0, np.array(samples.variables)] = samples.record.sample[best]
                 # Computed as all other energies are, to compare to the last bit.
-                energy = qubo.take([r]).energies(states[[r]])[0]
-                energies[r] = min(energies[r], energy)
-            if not task.monitor.report(energies):
+                energy = qubo.take([r]).energies(state)[0]
+                if energy <= energies[r]:
+                    states[r], energies[r] = state[0], energy
+            if not task.monitor.report(energies, states):
                 break
         return states
 

@@ -69,6 +69,6 @@ class Stochastic(Solver):
                 better = chosen_energies < best
             states[better] = draws[np.arange(qubo.rows), choice][better]
             best = np.where(better, chosen_energies, best)
-            if not task.monitor.report(best):
+            if not task.monitor.report(best, states):
                 break
         return states

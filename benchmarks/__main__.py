@@ -34,6 +34,7 @@ STUDIES = {
     "walk": "benchmarks.studies.walk",
     "speed": "benchmarks.studies.speed",
     "first-solve": "benchmarks.studies.first_solve",
+    "isolation": "benchmarks.studies.isolation",
     "regression": "benchmarks.regression.__main__",
 }
 PROGRAM = "python -m benchmarks"

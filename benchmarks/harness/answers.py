@@ -1,4 +1,4 @@
-"""What a run's process leaves for the one that has started it: solutions, or a reason."""
+"""What a run's process leaves to the one that started it: its answer, or why not."""
 
 from __future__ import annotations
 
@@ -20,7 +20,8 @@ FILE = "answer.npz"
 def write_answer(folder: Path, solutions: Sequence[Solution]) -> None:
     """Leave solutions, or why they are none."""
     try:
-        about, arrays = [], {}
+        about: list[dict[str, Any]] = []
+        arrays: dict[str, Any] = {}
         for i, solution in enumerate(solutions):
             seconds, energies = solution.trace
             about.append(

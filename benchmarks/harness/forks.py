@@ -1,4 +1,4 @@
-"""Processes that fork: one is made ready for a solver and a problem, then forked to run.
+"""Processes that fork: ready for a solver and a problem, they are forked for each run.
 
 A *server* has imported what solvers need. It forks a *template* for each solver and
 problem, which loads the problem and compiles, and which forks a process for each run. A
@@ -159,12 +159,13 @@ def serve(descriptor: int, parent: int, folder: str) -> None:
 
 
 def _import() -> None:
-    """What most solvers would import when they first need it."""
-    import numba  # noqa: F401
+    """What every solver needs: libraries, and the kernels that energies take."""
     import scipy.linalg  # noqa: F401
     import threadpoolctl  # noqa: F401
 
-    import solvers.kernels.energy  # noqa: F401
+    for dtype in (np.float32, np.float64):
+        qubo = QuboBatch.from_matrix(np.eye(2, dtype=dtype))
+        qubo.energies(qubo.nearest())
 
 
 class _Node:

@@ -120,7 +120,7 @@ class Kept:
 
     @property
     def falls(self) -> Float:
-        """Seconds of the search and energy summed over the rows [T, 2], at each fall."""
+        """Seconds of the search and energy summed over the rows, each fall [T, 2]."""
         half, length = divmod(int(self._held["extent"][0]), MOST_FALLS)
         found: Float = self._held["falls"][0][half, :length]
         return found
@@ -187,13 +187,17 @@ def solutions_of(
             worse = ~has | (energies > to_beat)
             states = np.where(worse[:, None], start, states)
             energies = np.where(worse, to_beat, energies)
+        falls = each.falls.copy()
+        if not len(falls):
+            # It was not begun.
+            falls = np.array([[0.0, energies.sum()]])
         solutions.append(
             Solution(
                 states=states,
                 energies=energies,
                 status="time",
                 timing={**each.timing, "finish": 0.0},
-                trace=(each.falls[:, 0].copy(), each.falls[:, 1:].copy()),
+                trace=(falls[:, 0], falls[:, 1:]),
             )
         )
     return solutions

@@ -47,7 +47,9 @@ class Limits:
 
     def __post_init__(self) -> None:
         if not sys.platform.startswith("linux"):
-            raise InputError(f"runs in processes of their own need Linux, not {sys.platform}")
+            raise InputError(
+                f"runs in processes of their own need Linux, not {sys.platform}"
+            )
         if self.memory is not None and self.memory < 1:
             raise InputError(f"memory must be at least 1 byte, not {self.memory}")
         for name in ("grace", "hard", "compiling"):

@@ -18,6 +18,7 @@ from qubo_rounding.problem.grid import Grid
 from qubo_rounding.problem.in_turn import solve_in_turn
 from solvers import Budget, Monitor, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
+from solvers.qubo import Float
 
 # uint8; int16 if the solver is out of the set.
 States = NDArray[np.integer[Any]]
@@ -172,10 +173,8 @@ def judge(
     """
     joined = problem.join([solution.states for solution in solutions])
     recomputed = problem.local_mse(joined)
-    terms = np.concatenate([np.abs(q.offset) for q in qubos])
     claimed = np.concatenate([solution.energies for solution in solutions])
-    allowed = CLAIM_TOLERANCE * np.abs(recomputed) + CANCELLATION * terms
-    honest = bool((np.abs(claimed - recomputed) <= allowed).all())
+    honest = bears_out(claimed, recomputed, qubos)
     statuses = [solution.status for solution in solutions]
     status = _first_of(("time", "target"), statuses)
     return joined, {
@@ -190,6 +189,34 @@ def judge(
         "flipped": int((joined != problem.nearest()).sum()),
         "info": [remarks(solution.info) for solution in solutions],
     }
+
+
+def bears_out(claimed: Float, recomputed: Float, qubos: Sequence[QuboBatch]) -> bool:
+    """Whether energies [R] are those claimed, as far as rounding allows to tell."""
+    terms = np.concatenate([np.abs(q.offset) for q in qubos])
+    allowed = CLAIM_TOLERANCE * np.abs(recomputed) + CANCELLATION * terms
+    return bool((np.abs(claimed - recomputed) <= allowed).all())
+
+
+def falls(solutions: Sequence[Solution], nearest: float) -> list[tuple[float, float]]:
+    """Seconds and ratio, each time the error summed over all rows is lower than before.
+
+    The batches are solved one after the other. Until its turn comes, a batch counts
+    with the error of its start (infinite if the solver keeps no start).
+    """
+    sums = np.array([solution.trace[1][0].sum() for solution in solutions])
+    begun, lowest, steps = 0.0, math.inf, []
+    for i, solution in enumerate(solutions):
+        seconds, energies = solution.trace
+        for at, energy in zip(seconds, energies.sum(axis=1), strict=True):
+            sums[i] = energy
+            if (total := float(sums.sum())) < lowest:
+                lowest = total
+                steps.append(
+                    (float(begun + solution.timing["prepare"] + at), lowest / nearest)
+                )
+        begun += solution.seconds
+    return steps
 
 
 def _first_of(notable: Sequence[str], statuses: Sequence[str]) -> str:

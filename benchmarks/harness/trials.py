@@ -8,8 +8,6 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property, partial
 from typing import Any
 
-import numpy as np
-
 from benchmarks.harness.failures import (
     FAULTS,
     SolverFailure,
@@ -19,9 +17,9 @@ from benchmarks.harness.failures import (
     require_support,
 )
 from benchmarks.harness.log import RunLog, solver_key
-from benchmarks.harness.race import States, compile_for, judge, solve
+from benchmarks.harness.race import States, compile_for, falls, judge, solve
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch, Solution, Solver, label
+from solvers import Budget, InputError, QuboBatch, Solver, label
 from solvers.layer_data import LayerData
 
 # Computes figures from an answer's states [R, n], to be kept with its run.
@@ -204,24 +202,3 @@ def fault_of(trials: Sequence[Trial]) -> str | None:
     """The worst of `FAULTS` among the trials; None if there is none."""
     statuses = {trial.status for trial in trials}
     return next((fault for fault in FAULTS if fault in statuses), None)
-
-
-def falls(solutions: Sequence[Solution], nearest: float) -> list[tuple[float, float]]:
-    """Seconds and ratio, each time the error summed over all rows is lower than before.
-
-    The batches are solved one after the other. Until its turn comes, a batch counts
-    with the error of its start (infinite if the solver keeps no start).
-    """
-    sums = np.array([solution.trace[1][0].sum() for solution in solutions])
-    begun, lowest, steps = 0.0, math.inf, []
-    for i, solution in enumerate(solutions):
-        seconds, energies = solution.trace
-        for at, energy in zip(seconds, energies.sum(axis=1), strict=True):
-            sums[i] = energy
-            if (total := float(sums.sum())) < lowest:
-                lowest = total
-                steps.append(
-                    (float(begun + solution.timing["prepare"] + at), lowest / nearest)
-                )
-        begun += solution.seconds
-    return steps

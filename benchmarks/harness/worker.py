@@ -176,7 +176,9 @@ class Workers:
             # What is under way ends with the server.
             self._restart()
             raise
-        return Outcome(status="crash", message="the processes that fork runs have ended")
+        return Outcome(
+            status="crash", message="the processes that fork runs have ended"
+        )
 
     def _file(self, parts: Sequence[QuboBatch] | Sequence[LayerData]) -> Path:
         """The file of a problem's batches, or of the layer's data for each of them."""
@@ -260,9 +262,7 @@ class Workers:
         orders, there = Pipe()
         self._send(
             parent,
-            Prepare(
-                solver=name, problem=problem, data=data, memory=self.limits.memory
-            ),
+            Prepare(solver=name, problem=problem, data=data, memory=self.limits.memory),
         )
         send_handle(parent.orders, there.fileno(), parent.pid)
         there.close()
@@ -277,7 +277,7 @@ class Workers:
             return template
         if not in_time:
             os.kill(template.pid, signal.SIGKILL)
-        self._send(parent, Reap(template.pid))
+        self._send(parent, Reap(pid=template.pid))
         ended = self._receive(parent, Ended)
         seconds = time.perf_counter() - begun
         if isinstance(ready, Ready):
@@ -372,7 +372,7 @@ class Workers:
         template.orders.close()
         if template.failure is None and template.parent is not None:
             with contextlib.suppress(_LostError):
-                self._send(template.parent, Reap(template.pid))
+                self._send(template.parent, Reap(pid=template.pid))
                 self._receive(template.parent, Ended)
 
     def _send(self, process: _Process, order: Prepare | Go | Reap) -> None:

@@ -229,14 +229,17 @@ class ForksAndHangs(Unruly):
 
 
 def fork_sleepers() -> None:
-    """Three processes, of which two were forked by others that sleep, too."""
+    """Four processes, of which three were forked by others that sleep, too."""
+    said, say = os.pipe()
     if os.fork() == 0:
         os.setsid()
         for _ in range(2):
             os.fork()
-        print("process", os.getpid(), flush=True)
+        os.write(1, b"process %d\n" % os.getpid())
+        os.write(say, b".")
         time.sleep(1000)
-    time.sleep(0.05)
+    for _ in range(4):
+        os.read(said, 1)
 
 
 class HangsInCompileFor(Unruly):

@@ -2,12 +2,12 @@
 
     python -m benchmarks isolation --solver nearest,sa,lattice
 
-Each solver runs with each limit in seconds several times, first in this process and then
-in processes of their own, on rows of synthetic correlated inputs or on a saved problem.
-The columns are the median seconds that a run takes beyond those that the solver itself
-counts: here, in a process, the difference, and its share of the run; and, once for a
-solver and a problem, the seconds of getting its process ready. The line with sweeps in
-place of seconds shows whether the answers are the same.
+Each solver runs with each limit several times, in this process and in processes of
+their own, on rows of synthetic correlated inputs or on a saved problem. The columns are
+the median milliseconds that a run takes beyond the seconds that the solver counts: here,
+in a process, the difference, and its share of the whole; then the seconds, once for a
+solver and a problem, until runs can be forked. A limit in sweeps shows whether the
+answers are the same.
 """
 
 from __future__ import annotations

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import lzma
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from hypothesis.extra.numpy import arrays
 from solvers import InputError, QuboBatch, read_qubo, solve, write_qubo
 from solvers.testing import brute_force, example_batch, reference_energies
 
-SUFFIXES = (".qubo", ".sparse", ".bqp", ".txt", ".coo", ".bqm", ".npz")
-TEXT = SUFFIXES[:5]
+TEXT = (".qubo", ".sparse", ".bqp", ".txt", ".coo")
+OFFSET = (".qs", ".qs.xz", ".qplib", ".bqm")
+SUFFIXES = (*TEXT, *OFFSET, ".qubo.xz", ".npz")
 
 # 3 x0 - 4 x0 x2 + 5 x1 x2, in every format and in its own sense.
 SAME = {
@@ -27,6 +29,12 @@ SAME = {
     "a.bqp": "1\n 3 3\n 1 1 -3\n 1 3 2\n 3 2 -2.5\n",
     "a.txt": "1\r\n3 3\r\n1 1 -3\r\n1 3 2\r\n2 3 -2.5\r\n",
     "a.coo": "# vartype=BINARY\n0 0 3\n0 2 -4\n1 2 5\n",
+    "a.qs": "# ObjectiveOffset 0\n# Vars Non-zeros\n3 3\n1 1 3\n1 3 -2\n2 3 2.5\n",
+    "a.qplib": (
+        "! from a test\nname # name\nQBN # type\nMinimize\n3 # variables\n3 # in Q\n"
+        "1 1 4 a square\n3 1 -4 |\n3 2 5\n1.5 # default\n3 # others\n1 1\n2 0 b\n3 0\n"
+        "0 # constant\n1e20 # infinity\n0\n0\n0\n0\n0\n0\n"
+    ),
 }
 ENERGIES = {(1, 0, 0): 3, (0, 1, 0): 0, (1, 0, 1): -1, (0, 1, 1): 5, (1, 1, 1): 4}
 
@@ -55,7 +63,8 @@ class TestConventions:
         assert energies(qubo) == ENERGIES
         assert qubo.prior.tolist() == [[0.5] * 3]
 
-    @pytest.mark.parametrize("name", SAME)
+    # The files of QPLIB say themselves which sense they have.
+    @pytest.mark.parametrize("name", [name for name in SAME if name != "a.qplib"])
     def test_the_other_sense_negates(self, put, name):
         path = put(name, SAME[name])
         other = name not in ("a.bqp", "a.txt")
@@ -70,6 +79,23 @@ class TestConventions:
         assert energies(read_qubo(path, format="or-library")) == ENERGIES
         write_qubo(path, read_qubo(str(path), format="or-library"), format="coo")
         assert energies(read_qubo(path, format="coo")) == ENERGIES
+
+    def test_a_problem_of_qoblib(self, put):
+        """The sequence of length 2 of low autocorrelation, with penalties of 10^4."""
+        text = "# ObjectiveOffset 1\n3 4\n1 1 30024.0\n1 2 -10008.0\n1 3 -10008.0\n"
+        qubo = read_qubo(put("labs002.qs", text + "2 3 5004.0\n"))
+        for x, y in ((0, 0), (0, 1), (1, 0), (1, 1)):
+            product = (4 * x * y - 2 * x - 2 * y + 1) ** 2
+            assert qubo.energies([[x * y, x, y]]) == [product]
+
+    def test_the_sense_of_a_qplib_file_is_its_own(self, put):
+        path = put("a.qplib", SAME["a.qplib"].replace("Minimize", "maximize"))
+        assert energies(read_qubo(path)) == {x: -e for x, e in ENERGIES.items()}
+        assert energies(read_qubo(path, maximise=False)) == ENERGIES
+
+    def test_a_linear_problem_of_qplib(self, put):
+        text = "a\nLBB\nmaximize\n2\n-1\n1\n2 3\n0.5\n"
+        assert read_qubo(put("a.qplib", text)).energies([[1, 1]]) == [-2.5]
 
     def test_one_problem_of_several(self, put):
         path = put("bqp.txt", "3\n1 1\n1 1 5\n2 1\n1 2 -4\n\n1 1\n1 1 -7\n")
@@ -143,9 +169,12 @@ class TestRoundTrips:
                 assert mine.dtype == theirs.dtype
                 np.testing.assert_array_equal(mine, theirs)
 
-    def test_a_model_keeps_its_offset(self, tmp_path):
-        write_qubo(tmp_path / "a.bqm", qubo := example_batch(1, 4))
-        found = read_qubo(tmp_path / "a.bqm")
+    @pytest.mark.parametrize("suffix", OFFSET)
+    @pytest.mark.parametrize("maximise", [True, False])
+    def test_an_offset_is_kept(self, tmp_path, suffix, maximise):
+        path = tmp_path / f"a{suffix}"
+        write_qubo(path, qubo := example_batch(1, 4), maximise=maximise)
+        found = read_qubo(path, maximise=maximise)
         np.testing.assert_allclose(brute_force(found)[1], brute_force(qubo)[1])
 
 
@@ -180,9 +209,34 @@ class TestOtherReaders:
             texts[".qubo"] == "p qubo 0 3 3 2\n0 0 3\n1 1 0\n2 2 0\n0 1 -4\n1 2 2.5\n"
         )
         assert texts[".sparse"] == "3 3\n1 1 3\n1 2 -2\n2 3 1.25\n"
+        write_qubo(tmp_path / "a.qs", replace(qubo, offset=[-0.5]))
+        assert (tmp_path / "a.qs").read_text() == (
+            "# ObjectiveOffset -0.5\n3 3\n1 1 3\n1 2 -2\n2 3 1.25\n"
+        )
         assert texts[".bqp"] == texts[".txt"] == "1\n3 3\n1 1 -3\n1 2 2\n2 3 -1.25\n"
 
 
+XZ = lzma.compress(SAME["a.qs"].encode())
+QPLIB = SAME["a.qplib"]
+BAD_QPLIB = [
+    ("", ": the file is empty"),
+    ("! only this\n", ":1: the file ends where the problem's name should follow"),
+    (QPLIB.replace("QBN", "QXN"), ":3: 'QXN' is no type of problem, such as QBN"),
+    (QPLIB.replace("QBN", "QML"), ":3: a problem of type QML has variables that are n"),
+    (QPLIB.replace("QBN", "CBL"), ":3: a problem of type CBL has constraints; QBN ha"),
+    (QPLIB.replace("Minimize", "least"), ":4: 'least' is not minimize or maximize"),
+    (QPLIB.replace("3 # var", "three # var"), ":5: 'three' is not a whole number"),
+    (QPLIB.replace("3 # var", "9000000 #"), ": 9000000 variables as a dense matrix"),
+    (QPLIB.replace("3 1 -4", "4 1 -4"), ":8: variable 4 is not in 1 to 3"),
+    (QPLIB.replace("3 2 5", "1 3 5"), ":9: 1 3 is given in line 8 already"),
+    (QPLIB.replace("3 2 5", "3 2"), ":9: expected 'i j weight', not '3 2'"),
+    (QPLIB.replace("1.5 #", "nan #"), ":10: the default linear coefficient is nan"),
+    (QPLIB.replace("2 0 b", "0 0 b"), ":13: variable 0 is not in 1 to 3"),
+    (QPLIB.replace("2 0 b", "1 0 b"), ":13: 1 is given in line 12 already"),
+    (QPLIB.replace("2 0 b", "2"), ":13: expected 'i value', not '2'"),
+    (QPLIB.replace("0 # con", "O # con"), ":15: the objective's constant 'O' is not"),
+    (QPLIB[: QPLIB.index("0 # con")], ":14: the file ends where the objective's cons"),
+]
 GOOD = "p qubo 0 3 1 2\n0 0 3\n0 2 -4\n1 2 5\n"
 OR_GOOD = "2\n2 1\n1 2 5\n1 1\n1 1 4\n"
 
@@ -235,7 +289,25 @@ OR_GOOD = "2\n2 1\n1 2 5\n1 1\n1 1 4\n"
         ("a.coo", "x" * 99, ":1: expected 'i j weight', not 'xxx.*xxx…'"),
         ("a.bqm", b"DIMODBQM\x02\x00garbage", " is not a file of a dimod model"),
         ("a.npz", b"PK\x03\x04rubbish", " is not an .npz file of plain arrays"),
-        ("a.json", "{}", ": name it .qubo, .sparse, .bqp, .txt, .coo, .bqm, .npz"),
+        (
+            "a.json",
+            "{}",
+            ": name it .qubo, .sparse, .bqp, .txt, .coo, .qs, .qplib, .bqm, .npz",
+        ),
+        ("a.npz.xz", "", ": name it .qubo, .sparse"),
+        ("a.qs.xz", "3 3\n", " is not an .xz file, or damaged"),
+        ("a.qs.xz", XZ[:-9], " is not an .xz file, or damaged"),
+        ("a.qs.xz", XZ[:30] + b"?" + XZ[31:], " is not an .xz file, or damaged"),
+        ("a.qs", "# ObjectiveOffset five\n1 0\n", ":1: ObjectiveOffset 'five' is not"),
+        ("a.qs", "# ObjectiveOffset\n1 0\n", ":1: ObjectiveOffset '' is not a number"),
+        ("a.qs", "# ObjectiveOffset inf\n1 0\n", ":1: ObjectiveOffset is inf; it must"),
+        (
+            "a.qs",
+            "# ObjectiveOffset 1\n1 0\n# ObjectiveOffset 2\n",
+            ":3: ObjectiveOffset is given in line 1 already",
+        ),
+        ("a.qs", "3 1\n0 1 1\n", ":2: variable 0 is not in 1 to 3"),
+        *(("a.qplib", text, message) for text, message in BAD_QPLIB),
     ],
 )
 def test_malformed(put, name, content, message):
@@ -308,7 +380,7 @@ class TestRefused:
     @pytest.mark.parametrize(
         ("change", "suffixes", "message"),
         [
-            ({"fixed": [[-1, 0, 1]]}, (*TEXT, ".bqm"), "hold pinned variables; write"),
+            ({"fixed": [[-1, 0, 1]]}, (*TEXT, *OFFSET), "hold pinned variables; write"),
             ({"offset": [3.5]}, TEXT, r"cannot hold an offset \(3.5\); write .npz or"),
         ],
     )

@@ -39,7 +39,7 @@ from benchmarks.harness.tables import columns, number
 from benchmarks.options import add
 from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
 from solvers import read_qubo as read
-from solvers.io.files import SUFFIXES
+from solvers.io.files import COMPRESSED, format_of
 
 SOLVERS = "descent,babai,kbest,klein,cem,hopfield,sa,qbsolv,tabu,exact,neal,dwave-tabu"
 # A value is reached if it is missed by no more than this, relatively.
@@ -93,7 +93,7 @@ def collect(
     ]
     instances: list[Instance] = []
     for file in files:
-        name, value, maximise = values.get(file.name, (file.stem, None, None))
+        name, value, maximise = values.get(file.name, (_name(file), None, None))
         qubo = read(file, maximise=maximise)
         if qubo.rows != 1:
             raise InputError(f"{file} holds {qubo.rows} rows; an instance is one")
@@ -107,8 +107,12 @@ def collect(
     return instances
 
 
+def _name(file: Path) -> str:
+    return Path(file.name.removesuffix(COMPRESSED)).stem
+
+
 def _files(folder: Path) -> list[Path]:
-    return sorted(file for file in folder.iterdir() if file.suffix in SUFFIXES)
+    return sorted(file for file in folder.iterdir() if format_of(file))
 
 
 def _best_known(path: Path) -> dict[str, tuple[str, float, bool]]:

@@ -9,15 +9,23 @@ format          suffix             counts  couplings  sense     source
 ``biqmac``      ``.sparse``        1       twice      minimise  Biq Mac Library
 ``or-library``  ``.bqp, .txt``     1       twice      maximise  OR-Library, bqpinfo
 ``coo``         ``.coo``           0       once       minimise  dimod's module coo
+``qoblib``      ``.qs``            1       twice      minimise  QOBLIB, arXiv 2504.03832
+``qplib``       ``.qplib``         1       once       its own   QPLIB, appendix B
 ``dimod``       ``.bqm``                              minimise  dimod's models
 ``npz``         ``.npz``                              minimise  a whole `QuboBatch`
 ==============  =================  ======  =========  ========  =====================
 
-A line of the four text formats is ``i j weight``, and a diagonal entry is a linear
+A line of the text formats is ``i j weight``, and a diagonal entry is a linear
 term. Where couplings count *once*, each pair is listed once and contributes
 ``w x_i x_j``. Where they count *twice*, the file lists the upper triangle of a
 symmetric matrix, and (i, j) stands for (j, i) too: ``2 w x_i x_j``. The same problem
 therefore has couplings twice as large in ``.qubo`` as in ``.sparse``.
+
+``qoblib`` is ``biqmac`` with the constant in a comment, ``# ObjectiveOffset 5``; of a
+problem that was to be maximised, ZIMPL negates all but this constant. ``qplib`` has a
+constant and a sense of its own; of its squares a half counts, and problems with
+constraints or with variables that are not binary are refused. Text may be compressed:
+``.qs.xz`` and the like.
 
 Whatever the sense of a file, a `QuboBatch` is to be minimised: what maximises is
 negated, and a best known maximum is then minus the lowest energy. A suffix can lie
@@ -27,8 +35,9 @@ problems maximise): ``maximise=True`` reads such a file rightly.
 
 from __future__ import annotations
 
+import lzma
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, BinaryIO, TypeVar
@@ -40,13 +49,19 @@ from solvers.atomic import replacing
 from solvers.checks import as_path, require_kind
 from solvers.errors import InputError, UnknownNameError
 from solvers.io.model import as_model
+from solvers.io.qplib import format_qplib, parse_qplib
 from solvers.io.text import FORMATS, format_text, parse_text
 from solvers.memory import require_memory
 from solvers.qubo import QuboBatch
 
 _Made = TypeVar("_Made")
 SUFFIXES = {suffix: name for name, form in FORMATS.items() for suffix in form.suffixes}
-SUFFIXES |= {".bqm": "dimod", ".npz": "npz"}
+SUFFIXES |= {".qplib": "qplib", ".bqm": "dimod", ".npz": "npz"}
+BINARY = ("dimod", "npz")
+COMPRESSED = ".xz"
+# Bytes that are decompressed at a time, and memory that reading takes for each: words
+# of lines, then numbers.
+CHUNK, EXPANSION = 1 << 24, 16
 
 
 def read_qubo(
@@ -77,6 +92,19 @@ def read_qubo(
         The file does not exist, or its contents break the format: one line,
         ``path:line: what is wrong``.
     """
+    qubo, maximises = read_stated(path, format=format, problem=problem)
+    if maximise is None:
+        maximise = maximises
+    return _negated(qubo) if maximise else qubo
+
+
+def read_stated(
+    path: str | Path, *, format: str | None = None, problem: int | None = None
+) -> tuple[QuboBatch, bool]:
+    """The problem as its file states it, and whether it is to be maximised.
+
+    Parameters and errors are those of `read_qubo`.
+    """
     path = as_path(path)
     format = _format(path, format)
     if problem is not None and format != "or-library":
@@ -87,14 +115,31 @@ def read_qubo(
         )
     try:
         if format == "npz":
-            qubo = _read_npz(path)
-        elif format == "dimod":
-            qubo = _read_dimod(path)
-        else:
-            qubo = parse_text(path, path.read_bytes(), format, problem)
+            return _read_npz(path), False
+        if format == "dimod":
+            return _read_dimod(path), False
+        content = _content(path)
     except OSError as error:
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
-    return _negated(qubo) if _maximises(format, maximise) else qubo
+    if format == "qplib":
+        return parse_qplib(path, content)
+    return parse_text(path, content, format, problem), FORMATS[format].maximises
+
+
+def _content(path: Path) -> bytes:
+    """What is in a text file; a compressed one is not let grow beyond memory."""
+    if path.suffix != COMPRESSED:
+        return path.read_bytes()
+    parts: list[bytes] = []
+    try:
+        with lzma.open(path) as file:
+            while part := file.read(CHUNK):
+                parts.append(part)
+                size = EXPANSION * sum(map(len, parts))
+                require_memory(f"the lines of {path}", size, "free some")
+    except (lzma.LZMAError, EOFError) as error:
+        raise InputError(f"{path} is not an .xz file, or damaged") from error
+    return b"".join(parts)
 
 
 def write_qubo(
@@ -107,8 +152,9 @@ def write_qubo(
     """Write a batch, whole or not at all.
 
     ``npz`` keeps everything bit by bit. The other formats hold one row, in the form
-    ``linear + couplings``, without `prior` and `levels`; the text formats hold no
-    offset, and numbers are written so that they read back exactly.
+    ``linear + couplings``, without `prior` and `levels`; of the text formats only
+    ``qoblib`` and ``qplib`` hold an offset, and numbers are written so that they read
+    back exactly.
 
     Parameters
     ----------
@@ -130,8 +176,10 @@ def write_qubo(
     require_kind("qubo", qubo, QuboBatch)
     format = _format(path, format)
     if format != "npz":
-        _require_plain(path, qubo, offset=format == "dimod")
-    if _maximises(format, maximise):
+        _require_plain(path, qubo, format not in FORMATS or FORMATS[format].offset)
+    if maximise is None:
+        maximise = format in FORMATS and FORMATS[format].maximises
+    if maximise:
         qubo = _negated(qubo)
     if format == "npz":
         _atomically(path, lambda file: _write_npz(file, qubo))
@@ -139,26 +187,32 @@ def write_qubo(
         _atomically(
             path, lambda file: shutil.copyfileobj(qubo.to_bqm().to_file(), file)
         )
+    elif format == "qplib":
+        _write_text(path, format_qplib(qubo, maximise))
     else:
-        text = format_text(qubo, format)
-        _atomically(path, lambda file: file.writelines(s.encode() for s in text))
+        _write_text(path, format_text(qubo, format))
+
+
+def format_of(path: Path) -> str | None:
+    """The format that a file's name tells; None if it tells none."""
+    if path.suffix != COMPRESSED:
+        return SUFFIXES.get(path.suffix)
+    name = SUFFIXES.get(Path(path.stem).suffix)
+    return None if name in BINARY else name
 
 
 def _format(path: Path, name: str | None) -> str:
     if name is not None:
         if name not in SUFFIXES.values():
-            raise UnknownNameError("file format", name, (*FORMATS, "dimod", "npz"))
+            raise UnknownNameError(
+                "file format", name, dict.fromkeys(SUFFIXES.values())
+            )
         return name
-    if path.suffix not in SUFFIXES:
+    found = format_of(path)
+    if found is None:
         known = ", ".join(SUFFIXES)
         raise InputError(f"{path}: name it {known}, or say which format it has")
-    return SUFFIXES[path.suffix]
-
-
-def _maximises(format: str, maximise: bool | None) -> bool:
-    if maximise is None:
-        return format in FORMATS and FORMATS[format].maximises
-    return maximise
+    return found
 
 
 def _negated(qubo: QuboBatch) -> QuboBatch:
@@ -250,3 +304,14 @@ def naming(path: Path, make: Callable[[], _Made]) -> _Made:
 def _atomically(path: Path, write: Callable[[BinaryIO], Any]) -> None:
     with replacing(path) as partial, partial.open("wb") as file:
         write(file)
+
+
+def _write_text(path: Path, text: Iterator[str]) -> None:
+    def write(file: BinaryIO) -> None:
+        if path.suffix == COMPRESSED:
+            with lzma.open(file, "wb") as compressed:
+                compressed.writelines(s.encode() for s in text)
+        else:
+            file.writelines(s.encode() for s in text)
+
+    _atomically(path, write)

@@ -21,6 +21,8 @@ COMMANDS = {
     "anytime": "benchmarks.commands.anytime",
     "instances": "benchmarks.commands.instances",
     "store": "benchmarks.commands.store",
+    "best": "benchmarks.commands.best",
+    "library": "benchmarks.commands.library",
     "warm": "benchmarks.commands.warm",
 }
 # … and these measure what the project claims.

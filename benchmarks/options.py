@@ -284,6 +284,26 @@ OPTIONS = {
         metavar="FILE.npz",
         dest="problem_files",
     ),
+    # Best known states, and libraries of instances.
+    "registry": Option(
+        "the registry of best known states", Path, metavar="FILE.json", note="shipped"
+    ),
+    "states": Option("states that run --save has written", Path, metavar="FILE.npz"),
+    "bits-list": Option(
+        "bits of the grids",
+        read=numbers(int, "4,3,2", at_least(2)),
+        flag="--bits",
+        metavar="BITS,…",
+        default="4",
+    ),
+    "folder": Option("the folder of the library", Path, flag="folder", metavar="DIR"),
+    "licence": Option(
+        "licence of the weights: a name of spdx.org or an address",
+        metavar="LICENCE",
+        required=True,
+    ),
+    "name": Option("name of the library", metavar="NAME", note="rounding-MODEL"),
+    "into": Option("write them to this folder as .npz", Path, folder, metavar="DIR"),
     # Output.
     "csv": Option("write a table", Path, writable, metavar="FILE.csv"),
     "parquet": Option("write a table", Path, writable_parquet, metavar="FILE.parquet"),

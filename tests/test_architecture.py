@@ -45,6 +45,7 @@ FLOORS = (
     ("qubo_rounding.network.whole",),
     ("qubo_rounding.network.export", "benchmarks.stats"),
     ("benchmarks.harness", "benchmarks.peers"),
+    ("benchmarks.library",),
     ("benchmarks",),
     ("benchmarks.commands", "benchmarks.studies"),
     ("benchmarks.regression",),

@@ -9,7 +9,7 @@ from torch import nn
 
 from qubo_rounding.network.hessian import fisher_blocks
 from qubo_rounding.network.layers import layer_moments, weight_rows
-from qubo_rounding.network.pose import pose
+from qubo_rounding.network.pose import grid_meta, pose
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import InputError
@@ -37,7 +37,9 @@ def test_the_error_of_the_layers_output(network, images):
         RoundingProblem.from_moments(rows, GRID, moments).digest
     )
     np.testing.assert_array_equal(posed.moments.second_moment, moments.second_moment)
-    assert posed.problem.meta == {"bits": 3, "layer": "tiny.0", "count": 6 * 36}
+    expected = {"bits": 3, "layer": "tiny.0", "count": 6 * 36, **grid_meta(GRID)}
+    assert posed.problem.meta == expected
+    assert expected["grid"]["granularity"] == "channel"
     assert posed.moments_seconds > 0
     assert posed.grid_seconds > 0
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from torch import Tensor, nn
@@ -66,7 +66,8 @@ def pose(
         ``"second-moment"``: the error of the layer's output; ``"fisher"``: the
         Gauss-Newton approximation of the task loss, an H for each row.
     meta
-        Where network and images come from; the number of positions is added.
+        Where network and images come from; the grid's rule and the number of positions
+        are added.
     seed
         Seed of the labels that are drawn for the task loss.
     progress
@@ -82,6 +83,7 @@ def pose(
     if objective not in OBJECTIVES:
         raise UnknownNameError("objective", objective, OBJECTIVES)
     rows = weight_rows(find_layer(network, layer))
+    meta = {**grid_meta(grid), **(meta or {})}
     begun = time.perf_counter()
     moments = layer_moments(network, layer, batches(), progress=progress)
     blocks = None
@@ -96,7 +98,7 @@ def pose(
             grid,
             blocks,
             second_moment=moments.second_moment,
-            meta={"count": moments.count, **(meta or {})},
+            meta={"count": moments.count, **meta},
         )
     return Posed(
         problem=problem,
@@ -104,3 +106,10 @@ def pose(
         moments_seconds=passed - begun,
         grid_seconds=time.perf_counter() - passed,
     )
+
+
+def grid_meta(grid: Grid) -> dict[str, Any]:
+    """What the `meta` of a problem says about its grid."""
+    # Bits and saturated weights are the problem's own, and turns begin at this grid.
+    own = ("bits", "saturated", "turns")
+    return {"grid": {k: v for k, v in asdict(grid).items() if k not in own}}

@@ -1,0 +1,1 @@
+"""Best known states of rounding problems, and their instances for other programs."""

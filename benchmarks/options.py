@@ -294,7 +294,7 @@ OPTIONS = {
         read=numbers(int, "4,3,2", at_least(2)),
         flag="--bits",
         metavar="BITS,…",
-        default="4",
+        note="4",
     ),
     "folder": Option("the folder of the library", Path, flag="folder", metavar="DIR"),
     "licence": Option(

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
+from benchmarks.harness.problems import first_rows
 from benchmarks.harness.runs import Run, Spec
 from benchmarks.library.registry import SHIPPED, Registry, identity, proofs
 from qubo_rounding.network.paths import data_path
@@ -199,7 +200,7 @@ class TestIdentity:
         posed = pose(**ORIGIN)
         registry = Registry()
         registry.take(posed, optimal(posed), solver="x")
-        few = replace(posed, weight=posed.weight[:2])
+        few = first_rows(posed, 2)
         assert sorted(registry.find(few)) == [0, 1]
         registry.take(few, posed.nearest()[:2], solver="y")
         assert sorted(registry.find(posed)) == [0, 1, 2]
@@ -277,12 +278,15 @@ class TestFile:
             (lambda text: text.replace('"states": "', '"states": "?'), "not base64"),
             (lambda text: text.replace('"states"', '"s"'), "states must be a str"),
             (lambda text: text.replace('"proved": false', '"proved": 1'), "be a bool"),
-            (lambda text: text.replace('"energy": ', '"energy": 1e999'), "finite numb"),
+            (
+                lambda text: text.replace('"energy": ', '"energy": 1e999, "x": '),
+                "finite numb",
+            ),
         ],
     )
     def test_damaged(self, problem, tmp_path, break_it, message):
         registry = Registry()
-        registry.take(problem, np.zeros((3, 6), np.uint8), solver="x")
+        registry.take(problem, problem.nearest(), solver="x")
         registry.save(path := tmp_path / "a.json")
         path.write_text(break_it(path.read_text()))
         with pytest.raises(InputError, match=message) as caught:
@@ -328,6 +332,7 @@ class TestCommand:
         ("arguments", "message"),
         [
             ([], "give one of --states FILE and --solver NAME: a claim without states"),
+            (["--solver", "sa", "--bits", "3"], "--bits does not go with --problem"),
             (["--solver", "gptq"], "solver gptq is out of the set"),
             (["--states", "OTHER"], "holds no states of this problem"),
         ],

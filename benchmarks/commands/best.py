@@ -37,6 +37,8 @@ from solvers.io.files import read_arrays
 
 # Beginning of the names of arrays that hold states in the files of `run --save`.
 STATES = "states_"
+# Options of a problem that is posed; a saved one has its own.
+POSED = ("bits", "grid", "granularity", "weights", "images")
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -187,6 +189,9 @@ def problems(options: argparse.Namespace) -> Iterator[tuple[str, RoundingProblem
     if (options.layer is None) == (options.problem is None):
         raise InputError("give one of --layer MODEL.LAYER and --problem FILE")
     if options.problem is not None:
+        for name in POSED:
+            if getattr(options, name) is not None:
+                raise InputError(f"--{name} does not go with --problem, which has it")
         problem = RoundingProblem.load(options.problem, options.saturated)
         yield options.problem.stem, problem
         return
@@ -198,7 +203,7 @@ def problems(options: argparse.Namespace) -> Iterator[tuple[str, RoundingProblem
     require_likely_layer(architecture(model), layer)
     grids = [
         parse_grid(argparse.Namespace(**{**vars(options), "bits": bits}))
-        for bits in options.bits
+        for bits in options.bits or [4]
     ]
     source = load_source(
         model,

@@ -54,7 +54,7 @@ def export(options: argparse.Namespace) -> int:
     """Write the problems of a network's layers."""
     grids = [
         parse_grid(argparse.Namespace(**{**vars(options), "bits": bits}))
-        for bits in options.bits
+        for bits in options.bits or [4]
     ]
     names = choose(options.model, options.layers)
     registry = Registry.load(options.registry or data_path(SHIPPED))

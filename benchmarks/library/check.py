@@ -26,7 +26,7 @@ def of_text(path: Path, x: Array) -> Array:
     Q = np.zeros((int(n), int(n)))
     for i, j, value in entries:
         Q[int(i) - 1, int(j) - 1] = Q[int(j) - 1, int(i) - 1] = float(value)
-    return offset + ((x @ Q) * x).sum(axis=1)
+    return np.array(offset + ((x @ Q) * x).sum(axis=1))
 
 
 def of_layer(path: Path, x: Array) -> Array:
@@ -39,7 +39,7 @@ def of_layer(path: Path, x: Array) -> Array:
     D = scale * (np.clip(np.floor(w / scale), lo, hi - 1) + x) - w
     blocks = M.reshape(-1, *M.shape[-2:])
     D = D.reshape(len(blocks), -1, M.shape[-1])
-    return ((D @ blocks) * D).sum(axis=2).ravel()
+    return np.array(((D @ blocks) * D).sum(axis=2)).ravel()
 
 
 def main(instance: Path, solution: Path) -> None:

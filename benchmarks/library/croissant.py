@@ -43,21 +43,25 @@ CONTEXT: dict[str, Any] = {
 
 
 def manifest(
-    folder: Path, tables: Mapping[str, Mapping[str, str]], about: Mapping[str, Any]
+    folder: Path,
+    files: Sequence[Path],
+    tables: Mapping[str, Mapping[str, str]],
+    about: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Metadata of all files in a folder, the manifest itself apart.
+    """Metadata of files in a folder.
 
     Parameters
     ----------
     folder
         The folder.
+    files
+        Its files, the manifest itself apart.
     tables
         Columns of its tables in CSV by name of the file, with their types of data in
         schema.org, such as ``Integer``.
     about
         Name, description, licence and the like, in the terms of schema.org.
     """
-    files = sorted(path for path in folder.rglob("*") if _belongs(path))
     return {
         "@context": CONTEXT,
         "@type": "sc:Dataset",
@@ -66,11 +70,6 @@ def manifest(
         "distribution": [_file(folder, path) for path in files],
         "recordSet": [_table(name, columns) for name, columns in tables.items()],
     }
-
-
-def _belongs(path: Path) -> bool:
-    # Files whose writing was broken off begin with a dot.
-    return path.is_file() and path.name[0] != "." and path.name != MANIFEST
 
 
 def sha256(path: Path) -> str:

@@ -89,7 +89,7 @@ class Library:
     licence: str
     _instances: list[dict[str, Any]] = field(default_factory=list)
     _best: list[dict[str, Any]] = field(default_factory=list)
-    _problems: list[str] = field(default_factory=list)
+    _files: list[Path] = field(default_factory=list)
 
     def prepare(self) -> None:
         """Make the folders.
@@ -126,7 +126,7 @@ class Library:
         whole = self.folder / "problems" / f"{stem}.npz"
         if not _holds(whole, problem):
             problem.save(whole)
-        self._problems.append(whole.name)
+        self._files.append(whole)
         yield whole
         nearest = problem.local_mse(problem.nearest())
         for row, qubo in enumerate(single_rows(problem)):
@@ -153,14 +153,15 @@ class Library:
                     **_origin(problem),
                 }
             )
+            self._files.append(path)
             yield path
         for row, best in sorted(known.items()):
-            file = f"{stem}.row{row:03}.qs.xz"
+            name = f"{stem}.row{row:03}"
             written = rows is None or row < rows
             self._best.append(
                 {
-                    "file": file if written else "",
-                    "name": f"{stem}.row{row:03}",
+                    "file": f"{name}.qs.xz" if written else "",
+                    "name": name,
                     "problem": whole.name,
                     "row": row,
                     "best_known_min": repr(best.energy),
@@ -180,6 +181,7 @@ class Library:
         room = files("benchmarks.library")
         with replacing(self.folder / "check.py") as partial:
             partial.write_text((room / "check.py").read_text("utf-8"), "utf-8")
+        problems = [path.name for path in self._files if path.suffix == ".npz"]
         page = Template((room / "page.md").read_text("utf-8"))
         with replacing(self.folder / "README.md") as partial:
             partial.write_text(
@@ -188,7 +190,7 @@ class Library:
                     licence=self.licence,
                     description=DESCRIPTION,
                     citation=CITATION,
-                    problems="\n".join(f"- `{name}`" for name in self._problems),
+                    problems="\n".join(f"- `{name}`" for name in problems),
                     instances=len(self._instances),
                     known=len(self._best),
                     proved=sum(line["proved"] == "true" for line in self._best),
@@ -209,7 +211,9 @@ class Library:
             "keywords": ["QUBO", "quantization", "weight rounding", "lattice"],
         }
         tables = {"instances.csv": INSTANCES, "best_known.csv": BEST_KNOWN}
-        content = json.dumps(manifest(self.folder, tables, about), indent=1)
+        beside = [self.folder / name for name in (*tables, "check.py", "README.md")]
+        described = manifest(self.folder, [*self._files, *beside], tables, about)
+        content = json.dumps(described, indent=1)
         with replacing(self.folder / MANIFEST) as partial:
             partial.write_text(content + "\n", "utf-8")
 

@@ -312,7 +312,7 @@ def identity(problem: RoundingProblem) -> str:
 
 def count_rows(problem: RoundingProblem) -> int:
     """Number of rows that have an energy of their own."""
-    return problem.weight.size // problem.blocks.shape[-1]
+    return int(problem.weight.size // problem.blocks.shape[-1])
 
 
 def proofs(solver: Solver, info: Sequence[Mapping[str, Any]]) -> list[bool] | None:

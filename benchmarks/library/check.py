@@ -59,7 +59,7 @@ def main(instance: Path, solution: Path) -> None:
         said = "nothing is known"
         if row in best:
             gap = 100 * (energy - best[row]) / best[row]
-            said = f"best known {best[row]!r}, gap {gap:.4f} %"
+            said = f"best known {best[row]!r}, gap {round(gap, 4) + 0.0:.4f} %"
         print(f"row {row}: energy {float(energy)!r}, {said}")
 
 

@@ -4,9 +4,9 @@
 
 Each solver runs with each limit several times, in this process and in processes of
 their own, on rows of synthetic correlated inputs or on a saved problem. The columns are
-the median milliseconds that a run takes beyond the seconds that the solver counts: here,
-in a process, the difference, and its share of the whole; then the seconds, once for a
-solver and a problem, until runs can be forked. A limit in sweeps shows whether the
+the median milliseconds that a run takes beyond the seconds that the solver counts, here
+and in a process; the difference, and its share of the whole; the seconds, once for each
+solver and problem, until runs can be forked; and, for a limit in sweeps, whether the
 answers are the same.
 """
 
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
         qubos = RoundingProblem.load(options.problem).to_qubos()
     threads = options.threads
     budgets = [Budget(sweeps=SWEEPS, threads=threads)]
-    budgets += [Budget(seconds=s, threads=threads) for s in options.budgets]
+    budgets += [Budget(seconds=s, threads=threads) for s in options.seconds]
     heading = ["solver", "limit", "here ms", "process ms", "extra ms", "share %"]
     lines, failed = [[*heading, "ready s", "same"]], False
     with Workers() as workers:

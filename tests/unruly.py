@@ -275,5 +275,5 @@ class CountsItsThreads(Unruly):
         pools = threadpoolctl.threadpool_info()
         task.info["threads"] = [pool["num_threads"] for pool in pools]
         task.info["cores"] = sorted(os.sched_getaffinity(0))
-        np.linalg.qr(np.ones((600, 600)))
+        np.linalg.qr(np.ones((200, 200)))
         return task.start

@@ -264,8 +264,12 @@ class Workers:
             parent,
             Prepare(solver=name, problem=problem, data=data, memory=self.limits.memory),
         )
-        send_handle(parent.orders, there.fileno(), parent.pid)
-        there.close()
+        try:
+            send_handle(parent.orders, there.fileno(), parent.pid)
+        except OSError as error:
+            raise _LostError from error
+        finally:
+            there.close()
         template = _Process(self._receive(parent, int), orders, parent)
         begun = time.perf_counter()
         ready = None
@@ -276,7 +280,7 @@ class Workers:
             template.seconds = ready.seconds
             return template
         if not in_time:
-            os.kill(template.pid, signal.SIGKILL)
+            _kill(template.pid)
         self._send(parent, Reap(pid=template.pid))
         ended = self._receive(parent, Ended)
         seconds = time.perf_counter() - begun
@@ -319,7 +323,7 @@ class Workers:
             begun = time.perf_counter()
             in_time = self._await(template.orders, self.limits.seconds(budget.seconds))
             if not in_time:
-                os.kill(pid, signal.SIGKILL)
+                _kill(pid)
             try:
                 ended = self._receive(template, Ended)
             except _LostError:
@@ -417,6 +421,12 @@ class Workers:
             pass
         text, self._output = self._output.decode(errors="replace"), b""
         return text
+
+
+def _kill(pid: int) -> None:
+    # It may have ended just now.
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGKILL)
 
 
 def _killed_by_kernel() -> int:

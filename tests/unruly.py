@@ -167,7 +167,7 @@ class EatsMemory(Ones):
     def then(self, task):
         eaten = []
         while True:
-            eaten.append(np.ones(2**21))
+            eaten.append(np.zeros(2**21))
 
 
 class EatsMemoryAtOnce(Ones):

@@ -3,7 +3,7 @@
 A command takes options by name, and may change what is required or the default:
 
     options.add(parser, "problem", required=True)
-    options.add(parser, "rows", "saturated", "threads", "log")
+    options.add(parser, "rows", "saturated", "threads", "store")
 """
 
 from __future__ import annotations
@@ -328,12 +328,6 @@ OPTIONS = {
     ),
     "rerun": Option("make runs again that the store has", bool),
     "rerun-failed": Option("make failed runs again that the store has", bool),
-    "log": Option(
-        "keep finished runs in FILE, and reuse those it has",
-        Path,
-        begun_or_writable,
-        metavar="FILE",
-    ),
     "keep": Option(
         "keep finished layers of whole networks in DIR, and go on with those it has",
         Path,

@@ -21,8 +21,9 @@ from benchmarks.harness.command import execute
 from benchmarks.harness.environment import environment
 from benchmarks.harness.failures import FAULTS, SolverFailure, require_support
 from benchmarks.harness.failures import report as report_failure
-from benchmarks.harness.race import States, about, run_in_turn, run_solver
+from benchmarks.harness.race import about, run_in_turn, run_solver
 from benchmarks.harness.readers import names, parse_grid
+from benchmarks.harness.runs import States
 from benchmarks.harness.whole import is_network
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem

@@ -382,17 +382,6 @@ def label(solver: Solver) -> str:
     return name + (f"[{','.join(changed)}]" if changed else "")
 
 
-def source_digest(solver: Solver) -> str | None:
-    """A digest of the file that holds a solver's class; None if there is no file."""
-    module = type(solver).__module__
-    if module.startswith(_FILE_MODULE):
-        return module.removeprefix(_FILE_MODULE)[:16]
-    file = getattr(sys.modules[module], "__file__", None)
-    if file is None:
-        return None
-    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
-
-
 def _targets() -> dict[str, str]:
     """``module:Class`` of the built-in solvers and of single entry points, by name.
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +9,8 @@ import pytest
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness import readers
+from benchmarks.harness.runs import Run, Spec
+from benchmarks.harness.store import Store
 from benchmarks.harness.trials import Trial
 from benchmarks.studies import ablation
 from qubo_rounding.problem import RoundingProblem
@@ -90,25 +91,21 @@ def test_sweeps_give_the_same_ratios_again(problem, few, capsys):
 
 
 def test_runs_are_taken_up_again(problem, few, tmp_path, capsys):
-    path = tmp_path / "log.jsonl"
-    assert run(problem, "--log", str(path)) == 0
-    first, before = capsys.readouterr().out, path.read_text()
+    path = tmp_path / "runs.db"
+    assert run(problem, "--store", str(path)) == 0
+    first, before = capsys.readouterr().out, path.read_bytes()
     # One anneal from kbest is in two parts, and run once.
-    assert len(before.splitlines()) == 1 + 3 * few
-    assert run(problem, "--log", str(path)) == 0
+    assert len(Store(path).table("seed")["seed"]) == 3 * few
+    assert run(problem, "--store", str(path)) == 0
     assert capsys.readouterr().out == first
-    assert path.read_text() == before
-    assert run(problem, "--log", str(path), "--seeds", "2") == 0
-    lines = path.read_text().splitlines()
-    assert len(lines) == 1 + 6 * few
-    assert json.loads(lines[-1])["key"].endswith("@0.02 seed 1")
-    assert run(problem, "--log", str(path), "--rows", "1") == 2
-    assert "was begun with rows = None, not 1" in capsys.readouterr().err
+    assert path.read_bytes() == before
+    assert run(problem, "--store", str(path), "--seeds", "2") == 0
+    assert Store(path).table("seed")["seed"].tolist().count(1) == 3 * few
 
 
 def falling(*steps: tuple[float, float]) -> Trial:
-    kept = {"label": "", "objective": 1.0, "ratio": 1.0, "status": "done"}
-    return Trial(**kept, seconds=1.0, falls=[list(step) for step in steps])
+    spec = Spec(problem="", solver="", code="")
+    return Trial(run=Run(spec=spec, status="ok", falls=np.array(steps)), nearest=1.0)
 
 
 def test_a_curve_is_the_best_of_all_lengths():
@@ -136,8 +133,8 @@ def test_the_axis_holds_where_curves_end(ends):
 @pytest.mark.parametrize("suffix", [".svg", ".png"])
 def test_figure(problem, few, tmp_path, capsys, suffix):
     pytest.importorskip("matplotlib")
-    path, log = tmp_path / f"figure{suffix}", tmp_path / "log.jsonl"
-    arguments = ["--log", str(log), "--figure", str(path)]
+    path, kept = tmp_path / f"figure{suffix}", tmp_path / "runs.db"
+    arguments = ["--store", str(kept), "--figure", str(path)]
     assert run(problem, *arguments) == 0
     drawn = path.read_bytes()
     start = b"\x89PNG" if suffix == ".png" else b"<?xml"
@@ -146,7 +143,7 @@ def test_figure(problem, few, tmp_path, capsys, suffix):
     path.unlink()
     assert run(problem, *arguments) == 0
     assert path.read_bytes() == drawn
-    assert {p.name for p in tmp_path.iterdir()} == {path.name, log.name}
+    assert {p.name for p in tmp_path.iterdir()} == {path.name, kept.name}
 
 
 def test_a_figure_without_matplotlib(problem, tmp_path, monkeypatch, capsys):

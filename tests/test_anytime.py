@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,8 +13,10 @@ import pytest
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import anytime
 from benchmarks.harness import traces, trials
-from benchmarks.harness.log import RunLog
-from benchmarks.harness.trials import Trial, Trials, falls
+from benchmarks.harness.race import falls
+from benchmarks.harness.runs import Run, Spec
+from benchmarks.harness.store import Store
+from benchmarks.harness.trials import Trial, Trials
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from solvers import Budget, Solution, parse_solver
@@ -155,32 +156,22 @@ def test_no_error_to_nearest(tmp_path, capsys):
 
 
 def test_runs_are_taken_up_again(problem, tmp_path, capsys):
-    path = tmp_path / "log.jsonl"
-    arguments = ["--seconds", "0.03", "--seeds", "2", "--log", str(path)]
+    path = tmp_path / "runs.db"
+    arguments = ["--seconds", "0.03", "--seeds", "2", "--store", str(path)]
     assert run(problem, *arguments, "--solver", "kbest") == 0
-    first, before = capsys.readouterr().out, path.read_text()
+    first, before = capsys.readouterr().out, path.read_bytes()
     assert run(problem, *arguments, "--solver", "kbest") == 0
     assert capsys.readouterr().out == first
-    assert path.read_text() == before
+    assert path.read_bytes() == before
     # Another seed, and a target: only what is new is run.
     arguments[3] = "3"
     more = ["--solver", "kbest", "--baseline", "kbest", "--target", "kbest@0.03"]
     assert run(problem, *arguments, *more) == 0
-    lines = path.read_text().splitlines()
-    assert path.read_text().startswith(before)
-    assert len(lines) == 1 + 3
-    assert json.loads(lines[-1])["key"] == "kbest@0.03 seed 2"
-    assert run(problem, *arguments, "--solver", "kbest", "--rows", "1") == 2
-    assert "was begun with rows = None, not 1" in capsys.readouterr().err
-
-
-def test_a_line_cut_off_is_run_again(problem, tmp_path, capsys):
-    path = tmp_path / "log.jsonl"
-    arguments = ["--seconds", "0.03", "--seeds", "2", "--log", str(path)]
-    assert run(problem, *arguments, "--solver", "kbest") == 0
-    path.write_text(path.read_text()[:-10])
-    assert run(problem, *arguments, "--solver", "kbest") == 0
-    assert len(path.read_text().splitlines()) == 3
+    assert Store(path).table("seed")["seed"].tolist() == [0, 1, 2]
+    # Other rows are another problem.
+    assert run(problem, *arguments, "--solver", "kbest", "--rows", "1") == 0
+    assert Store(path).table("seed")["seed"].tolist() == [0, 1, 2, 0, 1, 2]
+    assert [p.rows for p in Store(path).problems().values()] == [3, 1]
 
 
 def solution(steps: list[tuple[float, list[float]]], prepare: float) -> Solution:
@@ -196,23 +187,23 @@ def solution(steps: list[tuple[float, list[float]]], prepare: float) -> Solution
 
 def test_falls_of_one_batch():
     found = solution([(0, [5, 5]), (1, [4, 5]), (1.5, [4, 5]), (2, [4, 2])], 0.25)
-    assert falls([found], 10) == [(0.25, 1.0), (1.25, 0.9), (2.25, 0.6)]
+    assert falls([found]).tolist() == [[0.25, 10], [1.25, 9], [2.25, 6]]
 
 
 def test_falls_of_batches_one_after_the_other():
     first = solution([(0, [5.0]), (1, [3.0])], 0.25)
     second = solution([(0, [5.0]), (2, [1.0])], 0.5)
-    assert falls([first, second], 10) == [
-        (0.25, 1.0),
-        (1.25, 0.8),
-        (2.75 + 0.5 + 2, 0.4),
+    assert falls([first, second]).tolist() == [
+        [0.25, 10],
+        [1.25, 8],
+        [2.75 + 0.5 + 2, 4],
     ]
 
 
 def test_rules_are_nowhere_before_they_are_through():
     found = solution([(0, [math.inf]), (1, [2.0])], 0)
-    assert falls([found], 4) == [(1.0, 0.5)]
-    assert falls([found, found], 4) == [(3.5, 1.0)]
+    assert falls([found]).tolist() == [[1.0, 2.0]]
+    assert falls([found, found]).tolist() == [[3.5, 4.0]]
 
 
 def test_budgets():
@@ -233,15 +224,15 @@ class Known:
     def run(self, seconds):
         self.asked.append(seconds)
         ratio, steps = self.given[seconds]
-        return Trial(
-            label="known",
-            objective=1.0,
-            ratio=abs(ratio),
+        run = Run(
+            spec=Spec(problem="", solver="known", code=""),
+            objective=abs(ratio),
             seconds=seconds,
-            status="invalid" if ratio < 0 else "time",
-            info=[{"build_seconds": 0.06}, {"library_seconds": 0.04}],
-            falls=steps,
+            status="invalid" if ratio < 0 else "ok",
+            info=({"build_seconds": 0.06}, {"library_seconds": 0.04}),
+            falls=np.array(steps),
         )
+        return Trial(run=run, nearest=1.0)
 
 
 def time_to(runs, ratio):
@@ -286,7 +277,7 @@ class Late(Solver):
 
 
 def unkept(problem: Path) -> Trials:
-    return Trials(lambda: RoundingProblem.load(problem), RunLog(None, {}, {}))
+    return Trials(lambda: RoundingProblem.load(problem), Store(None))
 
 
 def test_late_runs_are_marked_and_building_is_apart(problem, monkeypatch):
@@ -303,13 +294,12 @@ def test_late_runs_are_marked_and_building_is_apart(problem, monkeypatch):
 
 
 def test_invalid_claims_are_shown(problem, monkeypatch):
-    kept = trials.judge
+    kept = trials.check
 
-    def judge(*arguments):
-        states, record = kept(*arguments)
-        return states, record | {"status": "invalid"}
+    def check(*arguments):
+        return replace(kept(*arguments), honest=False)
 
-    monkeypatch.setattr(trials, "judge", judge)
+    monkeypatch.setattr(trials, "check", check)
     cells = anytime.row(unkept(problem), 2, parse_solver("kbest"), [0.05])
     assert cells == ["kbest", "invalid", "0.000"]
 

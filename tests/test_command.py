@@ -132,31 +132,34 @@ def test_a_problem_whose_name_is_no_text(tmp_path, capsys):
     assert capsys.readouterr().out.startswith("one\\ntwo\\udcff: 1 rows, n = 2\n")
 
 
-LOGGING = ("layers", "compare", "anytime", "instances", "paper", "proofs", "ablation")
+STORING = (
+    *("layers", "compare", "anytime", "instances"),
+    *("paper", "proofs", "ablation", "portfolio", "networks"),
+)
 
 
-@pytest.mark.parametrize("name", LOGGING)
-def test_places_for_logs_are_checked_before_the_work(name, capsys, tmp_path):
+@pytest.mark.parametrize("name", STORING)
+def test_places_for_stores_are_checked_before_the_work(name, capsys, tmp_path):
     parser = Parser(prog=name)
     command(name).declare(parser)
     for place, message in (
         (tmp_path, "it is a folder"),
-        (tmp_path / "no" / "log.jsonl", "its folder does not exist"),
+        (tmp_path / "no" / "runs.db", "its folder does not exist"),
         (tmp_path / ("x" * 300), "File name too long"),
     ):
         with pytest.raises(InputError, match=message):
-            parser.parse_args(["--log", str(place)])
+            parser.parse_args(["--store", str(place)])
 
 
-def test_a_log_in_a_place_that_cannot_be_searched(monkeypatch, tmp_path):
+def test_a_store_in_a_place_that_cannot_be_searched(monkeypatch, tmp_path):
     def denied(path: Path) -> bool:
         raise PermissionError(13, "Permission denied")
 
     monkeypatch.setattr(Path, "is_file", denied)
     parser = Parser()
-    options.add(parser, "log")
+    options.add(parser, "store")
     with pytest.raises(InputError, match=r"cannot read .*x: Permission denied"):
-        parser.parse_args(["--log", str(tmp_path / "x")])
+        parser.parse_args(["--store", str(tmp_path / "x")])
 
 
 def test_otherwise_the_code_is_the_works():

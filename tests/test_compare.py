@@ -9,9 +9,9 @@ import pytest
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import compare
-from benchmarks.harness.log import RunLog
 from benchmarks.harness.problems import first_rows
 from benchmarks.harness.readers import read_entry
+from benchmarks.harness.store import Store
 from benchmarks.harness.trials import Trials
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -53,8 +53,9 @@ def test_table(problem, capsys):
 
 def test_polished_errors_are_those_of_the_descended_states(problem):
     whole = RoundingProblem.load(problem)
-    trials = Trials(lambda: whole, RunLog(None, {}, {}))
-    trial = compare.measure(trials, parse_solver("nearest"), 0, None)
+    trials = Trials(lambda: whole, Store(None))
+    score = compare.one_flip(whole)
+    trial = compare.measure(trials, parse_solver("nearest"), 0, None, score)
     (qubo,) = whole.to_qubos()
     states = compare.descend(qubo, qubo.nearest())
     error = whole.local_mse(states).sum() / whole.local_mse(whole.nearest()).sum()
@@ -95,25 +96,32 @@ def test_bad_input(problem, capsys, arguments, message):
 
 
 def test_runs_are_taken_up_again(problem, tmp_path, capsys):
-    log = str(tmp_path / "log.jsonl")
-    arguments = ["--problem", str(problem), "--log", log]
+    path = tmp_path / "runs.db"
+    arguments = ["--problem", str(problem), "--store", str(path)]
     assert command(*arguments, "--solver", "nearest,sa") == 0
-    capsys.readouterr()
-    before = Path(log).read_text()
+    before = Store(path).table("solver", "seconds")
+    first = rows(capsys.readouterr().out)
     assert command(*arguments, "--solver", "sa,nearest,descent") == 0
-    assert Path(log).read_text().startswith(before)
-    assert list(rows(capsys.readouterr().out)) == [
-        "sa[polish=none]",
-        "nearest",
-        "descent",
-    ]
+    after = Store(path).table("solver", "seconds")
+    assert after["solver"].tolist() == [*before["solver"], "descent"]
+    assert after["seconds"][:2].tolist() == before["seconds"].tolist()
+    found = rows(capsys.readouterr().out)
+    assert {name: found[name] for name in first} == first
+    assert list(found) == ["sa[polish=none]", "nearest", "descent"]
+    assert command(*arguments, "--solver", "sa", "--rerun") == 0
+    again = Store(path).table("solver", "seconds")
+    assert again["solver"].tolist() == after["solver"].tolist()
+    assert again["seconds"][1] != after["seconds"][1]
 
 
-def test_another_problem_needs_another_log(problem, tmp_path, capsys):
-    path, log = tmp_path / "copy.npz", str(tmp_path / "log.jsonl")
+def test_another_problem_has_other_runs(problem, tmp_path, capsys):
+    path, store = tmp_path / "copy.npz", tmp_path / "runs.db"
     path.write_bytes(problem.read_bytes())
-    arguments = ["--problem", str(path), "--solver", "nearest", "--log", log]
-    assert command(*arguments) == 0
+    arguments = ["--solver", "nearest", "--store", str(store)]
+    for _ in range(2):
+        assert command("--problem", str(path), *arguments) == 0
+        assert command("--problem", str(problem), *arguments) == 0
+        assert len(Store(store).problems()) == len(list(Store(store).runs())) == 1
     RoundingProblem.load(problem, "free").save(path)
-    assert command(*arguments) == 2
-    assert "was begun with content = " in capsys.readouterr().err
+    assert command("--problem", str(path), *arguments) == 0
+    assert len(Store(store).problems()) == len(list(Store(store).runs())) == 2

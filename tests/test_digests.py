@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -32,12 +32,18 @@ class Mine(Nearest):
 '''
 
 
+@pytest.fixture(autouse=True)
+def _fresh() -> Iterator[None]:
+    code_digest_of.cache_clear()
+    yield
+    code_digest_of.cache_clear()
+
+
 @pytest.fixture
 def mine(tmp_path: Path) -> Callable[[str], Solver]:
     def made(source: str) -> Solver:
         path = tmp_path / "mine.py"
         path.write_text(source)
-        digests._looked_into.cache_clear()
         return parse_solver(f"{path}:Mine")
 
     return made
@@ -75,6 +81,7 @@ def changed(monkeypatch) -> Callable[[str], None]:
             return ("other" if path.as_posix().endswith(name) else digest), names
 
         monkeypatch.setattr(digests, "_looked_into", other)
+        code_digest_of.cache_clear()
 
     return change
 
@@ -134,6 +141,7 @@ def test_versions_of_packages_count(monkeypatch, solver, package, counts):
     monkeypatch.setattr(
         digests, "installed", lambda name: "0" if name == package else installed(name)
     )
+    code_digest_of.cache_clear()
     assert (code_digest_of(parse_solver(solver)) != before) == counts
 
 
@@ -149,6 +157,7 @@ def test_options_and_names_of_files_do_not_count(mine, tmp_path):
 def test_solvers_of_other_packages_are_known_by_their_files(monkeypatch):
     assert code_digest_of(Honest()) != code_digest_of(parse_solver("nearest"))
     monkeypatch.delattr("tests.misbehaving.__file__")
+    code_digest_of.cache_clear()
     with pytest.raises(InputError, match="misbehaving has no file"):
         code_digest_of(Honest())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness import trials
+from benchmarks.harness.store import Store
 from qubo_rounding.problem import RoundingProblem
 from solvers.decoders.babai import Babai
 from solvers.sampling.stochastic import Stochastic
@@ -110,8 +112,8 @@ def test_layers_of_own_classes(capsys):
 def test_problems_and_ratios_are_those_of_the_run_command(tmp_path, capsys):
     folder, record = tmp_path / "new" / "problems", tmp_path / "record.json"
     grid = ("--bits", 3, "--granularity", "channel", "--saturated", "free")
-    logged = tmp_path / "log.jsonl"
-    chosen = ("--layers", "3,6,3", "--solver", "babai", "--log", logged)
+    kept = tmp_path / "runs.db"
+    chosen = ("--layers", "3,6,3", "--solver", "babai", "--store", kept)
     assert command(*SMALL, *grid, *chosen, "--save-problems", folder) == 0
     found, totals = table(capsys.readouterr().out)
     assert list(found) == ["3", "6"]
@@ -138,8 +140,8 @@ def test_problems_and_ratios_are_those_of_the_run_command(tmp_path, capsys):
 
 
 def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
-    path = tmp_path / "log.jsonl"
-    arguments = (*SMALL, "--solver", "stochastic,babai", "--log", path)
+    path = tmp_path / "runs.db"
+    arguments = (*SMALL, "--solver", "stochastic,babai", "--store", path)
     search, calls = Babai.search, []
 
     def stop(self, task):
@@ -154,11 +156,12 @@ def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
     shown = capsys.readouterr()
     assert list(table(shown.out)[0]) == ["0"]
     assert shown.err.endswith("interrupted\n")
-    before = path.read_text()
-    keys = [json.loads(line)["key"] for line in before.splitlines()[1:]]
-    assert keys == [
-        *("0", "0 stochastic seed 0", "0 babai seed 0"),
-        *("3", "3 stochastic seed 0"),
+    with Store(path) as store:
+        names = {p.digest: p.name for p in store.problems().values()}
+        before = [(names[r.spec.problem], r.spec.solver) for r in store.runs()]
+    assert before == [
+        *(("tiny:make.0", "stochastic"), ("tiny:make.0", "babai")),
+        ("tiny:make.3", "stochastic"),
     ]
 
     with monkeypatch.context() as patched:
@@ -171,7 +174,7 @@ def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
             lambda self, task: never() if task.qubo.n > 6 else refuse(self, task),
         )
         assert command(*arguments) == 0
-    assert path.read_text().startswith(before)
+    assert len(Store(path).table("seed")["seed"]) == 6
     whole = capsys.readouterr().out
     assert list(table(whole)[0]) == ["0", "3", "6"]
 
@@ -180,29 +183,30 @@ def test_finished_layers_outlive_an_interruption(tmp_path, capsys, monkeypatch):
     assert capsys.readouterr().out == whole
 
 
-def test_another_network_needs_another_log(tmp_path, capsys):
-    arguments = ("--solver", "nearest", "--log", tmp_path / "log.jsonl", *SMALL[2:])
-    assert command("--model", "tiny:make", *arguments) == 0
-    capsys.readouterr()
+def test_another_network_has_other_runs(tmp_path, capsys, monkeypatch):
+    """By its layers, and by its forward pass: the same weights are not enough."""
+    monkeypatch.delitem(sys.modules, "tiny", raising=False)
+    kept = tmp_path / "runs.db"
+    arguments = ("--solver", "nearest", "--store", kept, *SMALL[2:])
+    facts = []
+
+    def known(model: str) -> int:
+        assert command("--model", model, *arguments) == 0
+        with Store(kept) as store:
+            facts.append(len(store.facts()))
+        return facts[-1]
+
+    # Three layers each: what they are, and which problem is theirs.
+    assert known("tiny:make") == known("tiny:make") == 6
     edited = NETWORK.replace("return network", "return network.append(nn.ReLU())")
     (tmp_path / "tinier.py").write_text(edited.replace("6, 4)", "6, 5)"))
-    assert command("--model", "tinier:make", *arguments) == 2
-    assert "was begun with" in capsys.readouterr().err
-
-
-def test_the_same_name_for_another_network_needs_another_log(
-    tmp_path, capsys, monkeypatch
-):
-    """The same weights, but maybe not the same forward pass."""
-    monkeypatch.delitem(sys.modules, "tiny", raising=False)
-    arguments = (*SMALL, "--solver", "nearest", "--log", tmp_path / "log.jsonl")
-    assert command(*arguments) == 0
+    assert known("tinier:make") == 12
+    monkeypatch.delitem(sys.modules, "tiny")
     (tmp_path / "tiny.py").write_text(f"{NETWORK}\nmore = 1\n")
-    assert command(*arguments) == 2
-    assert "log.jsonl was begun with network = " in capsys.readouterr().err
+    assert known("tiny:make") == 18
 
 
-def test_other_images_of_the_same_size_need_another_log(tmp_path, capsys):
+def test_other_images_of_the_same_size_have_other_runs(tmp_path, capsys):
     rng = np.random.default_rng(0)
     folder = tmp_path / "images" / "class"
     folder.mkdir(parents=True)
@@ -214,12 +218,12 @@ def test_other_images_of_the_same_size_need_another_log(tmp_path, capsys):
 
     draw()
     arguments = (*SMALL, "--images", tmp_path / "images", "--layers", "6")
-    arguments += ("--solver", "nearest", "--log", tmp_path / "log.jsonl")
-    assert command(*arguments) == 0
-    assert command(*arguments) == 0
-    draw()
-    assert command(*arguments) == 2
-    assert "was begun with calibration_digest = " in capsys.readouterr().err
+    arguments += ("--solver", "nearest", "--store", tmp_path / "runs.db")
+    for runs in (1, 1, 2):
+        if runs == 2:
+            draw()
+        assert command(*arguments) == 0
+        assert len(Store(tmp_path / "runs.db").table("seed")["seed"]) == runs
 
 
 def test_a_layer_that_is_on_the_grid_has_no_ratio(capsys):
@@ -238,11 +242,10 @@ def test_seconds_limit_each_solver_in_each_layer(capsys, monkeypatch):
 
 def test_a_false_claim_is_an_error(capsys, monkeypatch):
     def lie(*arguments):
-        states, record = honest(*arguments)
-        return states, record | {"status": "invalid"}
+        return replace(honest(*arguments), honest=False)
 
-    honest = trials.judge
-    monkeypatch.setattr(trials, "judge", lie)
+    honest = trials.check
+    monkeypatch.setattr(trials, "check", lie)
     assert command(*SMALL, "--solver", "nearest", "--layers", "6") == 1
     assert "invalid" in capsys.readouterr().out
 

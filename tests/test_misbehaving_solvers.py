@@ -16,6 +16,7 @@ import pytest
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness.command import Terminated
 from benchmarks.harness.failures import contained
+from benchmarks.harness.store import Store
 from benchmarks.studies import paper
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -153,11 +154,11 @@ def test_others_are_not_harmed(name, status, said, problem, tmp_path, honest, ca
     ("name", "status", "said"),
     [pytest.param(*c, id=c[0]) for c in CASES if not c[0].startswith("Changes")],
 )
-def test_a_log_holds_no_failures(name, status, said, problem, tmp_path, capsys):
-    """`compare`: the table, the exit code, and what the log keeps."""
-    log = tmp_path / "runs.jsonl"
+def test_a_store_keeps_failures_too(name, status, said, problem, tmp_path, capsys):
+    """`compare`: the table, the exit code, and what the store keeps."""
+    kept = tmp_path / "runs.db"
     solvers = f"{BEFORE},{FILE}:{name},{AFTER}"
-    arguments = ["compare", "--problem", problem, "--solver", solvers, "--log", log]
+    arguments = ["compare", "--problem", problem, "--solver", solvers, "--store", kept]
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         code = benchmarks([*map(str, arguments)])
@@ -166,14 +167,20 @@ def test_a_log_holds_no_failures(name, status, said, problem, tmp_path, capsys):
         line for line in capsys.readouterr().out.splitlines() if line != "look at me"
     ]
     assert [line.split()[-1] for line in lines[2:]] == ["done", status, "done"]
-    keys = [json.loads(line)["key"] for line in log.read_text().splitlines()[1:]]
-    assert len(keys) == 2 + (status != "error")
-    assert keys[0].startswith("stochastic")
-    assert keys[-1].startswith("sa")
+    runs = list(Store(kept).runs(states=True))
+    well = {"done": "ok"}.get(status, status)
+    assert [run.status for run in runs] == ["ok", well, "ok"]
+    assert [bool(run.message) for run in runs] == [False, status == "error", False]
+    assert (runs[1].states is None) == (status == "error")
+    assert verify(kept) == 0
 
 
 def run(*arguments: object) -> int:
     return benchmarks([*map(str, arguments)])
+
+
+def verify(path: Path) -> int:
+    return run("store", "verify", path)
 
 
 def test_anytime(problem, capsys):
@@ -194,16 +201,17 @@ def test_anytime(problem, capsys):
 
 def test_instances(tmp_path, capsys):
     write_qubo(tmp_path / "a.qubo", QuboBatch.from_matrix(np.diag([1.0, -2.0, 3.0])))
-    bad = f"{FILE}:Raises,{FILE}:HasAnotherStatus,{FILE}:Claims257"
-    log = tmp_path / "runs.jsonl"
+    bad = f"{FILE}:Raises,{FILE}:GivesNone,{FILE}:Claims257"
+    kept = tmp_path / "runs.db"
     solvers = f"floor,{bad},ceil"
-    assert run("instances", tmp_path, "--solver", solvers, "--log", log) == 1
+    assert run("instances", tmp_path, "--solver", solvers, "--store", kept) == 1
     out, err = capsys.readouterr()
     rows = [line.split() for line in out.splitlines()[1:6]]
     assert [row[3] for row in rows] == ["1/1", "0/1", "0/1", "0/1", "0/1"]
     assert [row[4] for row in rows[1:4]] == ["-", "-", "-"]
     assert err.count("error: ") == 3
-    assert len(log.read_text().splitlines()) == 3
+    statuses = Store(kept).table("status")["status"].tolist()
+    assert statuses == ["ok", *["error"] * 3, "ok"]
     assert run("instances", tmp_path, "--solver", f"{FILE}:Raises") == 1
 
 

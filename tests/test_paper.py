@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 
 import numpy as np
@@ -10,6 +9,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness.store import Store
 from benchmarks.studies import paper
 from benchmarks.studies.paper import Method
 from solvers import parse_solver
@@ -37,9 +37,9 @@ def test_methods_exist():
 
 def test_table(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(paper, "TABLES", SHORT)
-    log = tmp_path / "log.jsonl"
+    path = tmp_path / "runs.db"
     arguments = ["--layer", "resnet20.conv1", "--weights", "embedded", "--seeds", "2"]
-    arguments += ["--calibration", "32", "--evaluation", "50", "--log", str(log)]
+    arguments += ["--calibration", "32", "--evaluation", "50", "--store", str(path)]
     assert command(*arguments) == 0
     out = capsys.readouterr().out
     lines = out.splitlines()
@@ -52,14 +52,22 @@ def test_table(monkeypatch, tmp_path, capsys):
     assert "52.29" in lines[at + 2]
     paper_order = "best to worst by the paper's top-1: nearest, qbsolv, random start"
     assert lines[-1] == paper_order
-    runs = [json.loads(line) for line in log.read_text().splitlines()[1:]]
+    with Store(path) as store:
+        runs, problems = list(store.runs()), store.problems()
     assert len(runs) == 6
-    assert runs[0]["key"] == "nearest seed 0"
-    assert runs[0]["run"]["ratio"] == pytest.approx(1)
+    first = problems[runs[0].spec.problem]
+    assert (runs[0].spec.solver, first.name) == ("nearest", "resnet20.conv1, half 0")
+    assert runs[0].objective == pytest.approx(first.nearest)
     # Nothing is run again.
     assert command(*arguments) == 0
     assert capsys.readouterr().out == out
-    assert len(log.read_text().splitlines()) == 7
+    assert len(Store(path).table("seed")["seed"]) == 6
+    # Other images to score on: the answers stay, and are scored.
+    arguments[arguments.index("50")] = "40"
+    assert command(*arguments) == 0
+    (run, *_) = Store(path).runs()
+    assert len(run.scores) == 2
+    assert len(Store(path).table("seed")["seed"]) == 6
 
 
 def test_labels_that_do_not_fit(monkeypatch, tmp_path, capsys):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
 from benchmarks.harness.generated import CLASSES, generate
+from benchmarks.harness.store import Store
 from benchmarks.studies.portfolio import PARTS, Runs, table
 from solvers import InputError, QuboBatch, write_qubo
 from solvers.composed.auto import Auto
@@ -83,17 +82,17 @@ def test_a_misspelt_class_is_no_file(capsys):
 def test_the_command(tmp_path, capsys):
     """Generated problems, files and saved runs; energies bear out a brute force."""
     qubo = QuboBatch.from_matrix(np.random.default_rng(0).normal(size=(12, 12)))
-    path, log = tmp_path / "small.coo", tmp_path / "log"
+    path, log = tmp_path / "small.coo", tmp_path / "runs.db"
     write_qubo(path, qubo)
     arguments = ["portfolio", "--problems", f"planar:24,{path}", "--seeds", "2"]
-    arguments += ["--seconds", "0.01,0.02", "--log", str(log)]
+    arguments += ["--seconds", "0.01,0.02", "--store", str(log)]
     assert main(arguments) == 0
     out = capsys.readouterr().out
     assert "planar:24: 1 rows, n = 24" in out
-    runs = [json.loads(line)["run"] for line in log.read_text().splitlines()[1:]]
+    runs = list(Store(log).runs())
     # Two problems, limits and seeds each; `auto`, annealing and tabu, and `lattice`.
     assert len(runs) == 2 * 2 * 2 * 4
-    lowest = min(run["energy"] for run in runs[16:])
+    lowest = min(run.objective for run in runs[16:])
     assert lowest == pytest.approx(float(brute_force(qubo)[1][0]))
     kept = log.read_bytes()
     assert main(arguments) == 0

@@ -31,8 +31,8 @@ def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_table(path, tmp_path, capsys):
-    log = tmp_path / "log.jsonl"
-    arguments = ["--problem", str(path), "--sizes", "5,12", "--log", str(log)]
+    kept = tmp_path / "runs.db"
+    arguments = ["--problem", str(path), "--sizes", "5,12", "--store", str(kept)]
     arguments += ["--reference", "tabu,kbest[paths=8]", "--seconds", "120"]
     assert command(*arguments) == 0
     out = capsys.readouterr().out
@@ -42,10 +42,10 @@ def test_table(path, tmp_path, capsys):
     for median, least, largest in gaps.values():
         assert 0 <= least <= median <= largest <= 1
     assert [line[:2] for line in lines[-2:]] == [["5", "3/3"], ["12", "3/3"]]
-    before = log.read_text()
+    before = kept.read_bytes()
     assert command(*arguments) == 0
     assert capsys.readouterr().out == out
-    assert log.read_text() == before
+    assert kept.read_bytes() == before
 
 
 def test_rows_without_error(path, tmp_path, capsys):

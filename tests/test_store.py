@@ -63,7 +63,7 @@ def run_of(seed: int = 0, **changes: object) -> Run:
         "info": ({"flips": 3}, {"flips": 4}),
         "scores": {"top1": 68.5},
         "began": "2030-01-01T00:00:00",
-        "environment": {"processor": "abc"},
+        "environment": {"cpus": 2},
     }
     return Run(**(given | changes))
 
@@ -172,10 +172,10 @@ def test_a_table_of_columns():
 
 def test_environments_are_kept_once(path):
     begun(path, *(run_of(seed) for seed in range(5))).close()
-    store = begun(path, run_of(6, environment={"processor": "def"}))
+    store = begun(path, run_of(6, environment={"cpus": 4}))
     db = sqlite3.connect(path)
     assert db.execute("SELECT count(*) FROM environments").fetchone() == (2,)
-    assert [run.environment["processor"] for run in store.runs()][-2:] == ["abc", "def"]
+    assert [run.environment["cpus"] for run in store.runs()][-2:] == [2, 4]
 
 
 @pytest.mark.parametrize("count", [0, 1, 399, 400, 401, 100_000])
@@ -246,7 +246,9 @@ def test_no_finished_run_is_lost_when_the_process_is_killed(path):
     reported: list[str] = []
     for turn in range(4):
         process = writer(path, 10_000 * turn, 10_000 * (turn + 1))
-        threading.Timer(0.5 + rng.random(), process.kill).start()
+        assert process.stdout is not None
+        reported.append(process.stdout.readline().strip())
+        threading.Timer(0.3 * rng.random(), process.kill).start()
         out, _ = process.communicate()
         assert process.returncode == -signal.SIGKILL
         # What was cut off was not reported.
@@ -392,6 +394,12 @@ def test_numbers_that_are_too_large_are_refused():
     store = begun(None)
     with pytest.raises(InputError, match="too large"):
         store.add(run_of(2**63))
+
+
+def test_names_that_are_no_text_are_refused():
+    store = begun(None)
+    with pytest.raises(InputError, match="surrogates not allowed"):
+        store.add(run_of(spec=replace(run_of().spec, solver="\udcff.py:Mine")))
 
 
 def test_the_file_alone_holds_everything_once_it_is_closed(path):

@@ -7,7 +7,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from benchmarks.harness.trials import falls
+from benchmarks.harness.race import falls
 from solvers import budget
 from solvers.budget import Budget, Monitor, thinned
 from tests.clocks import Clock
@@ -120,7 +120,7 @@ class TestLongRuns:
                 timing={"prepare": 0.5},
                 seconds=1.0,
             )
-            return falls([solution], 300.0)
+            return [tuple(fall) for fall in falls([solution]).tolist()]
 
         whole = fell(range(5001), energies)
         thin = fell(monitor.seconds, monitor.energies)

@@ -88,7 +88,7 @@ def run(workers: Workers, qubos: list[QuboBatch], name: str, budget=SHORT) -> Ou
 
 def judge(qubos: list[QuboBatch], name: str, outcome: Outcome) -> Run:
     spec = Spec(problem="p", solver=name, code="c")
-    return judged(outcome, spec, parse_solver(name), qubos)
+    return judged(outcome, spec, parse_solver(name), qubos[0], qubos)
 
 
 def same(outcome: Outcome, qubos: list[QuboBatch], name: str, budget: Budget) -> bool:

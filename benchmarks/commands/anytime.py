@@ -28,9 +28,9 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness.failures import refusal
-from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem, suited_betas
 from benchmarks.harness.readers import read_entry, read_target
+from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns, median_and_range
 from benchmarks.harness.traces import LATE, budgets, time_to
 from benchmarks.harness.trials import Trial, Trials, fault_of
@@ -65,7 +65,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "target")
     add(parser, "baseline", note=BASELINE)
     add(parser, "seeds", default=10)
-    add(parser, "rows", "saturated", "threads", "log")
+    add(parser, "rows", "saturated", "threads")
+    add(parser, "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,42 +82,43 @@ def run(options: argparse.Namespace) -> int:
     baseline = parse_solver(options.baseline or BASELINE)
     if target is not None and baseline not in solvers:
         solvers.append(baseline)
-    log = open_log(
-        "anytime",
-        options,
-        "rows",
-        "saturated",
-        "threads",
-        content=digest(options.problem),
-    )
-    trials, seeds = Trials(lambda: problem, log, threads=options.threads), options.seeds
-    trials.require_ratio()
-    for solver in (*solvers, *(target[:1] if isinstance(target, tuple) else ())):
-        trials.require_support(solver)
-    print(headline(options.problem, problem))
-    for reason in missing:
-        print(f"left out: {reason}")
-    print(f"ratio to nearest in so many seconds, {_spread(seeds)}")
-    rows: list[list[str]] = []
-    try:
-        for solver in tqdm(solvers, desc="solvers", disable=None):
-            rows.append(row(trials, seeds, solver, seconds))
-    finally:
-        if rows:
-            print(columns([heading(seconds), *rows]))
-    if target is None:
-        return trials.exit_code
-    if isinstance(target, tuple):
-        ratios = _ratios(_runs(trials, seeds, *target))
-        if not ratios:
-            raise InputError(f"there is no target: {label(target[0])} has failed")
-        ratio = float(np.median(ratios))
-        origin = f"{options.target} (median of {seeds})"
-    else:
-        ratio, origin = target, "as given"
-    print(f"\nseconds to ratio {ratio:.6g}, {origin}")
-    print(target_table(trials, seeds, solvers, baseline, ratio, seconds))
+    with open_store(options) as store:
+        name, threads = options.problem.stem, options.threads
+        trials = Trials(lambda: problem, store, name=name, threads=threads)
+        trials.require_ratio()
+        for solver in (*solvers, *(target[:1] if isinstance(target, tuple) else ())):
+            trials.require_support(solver)
+        print(headline(options.problem, problem))
+        for reason in missing:
+            print(f"left out: {reason}")
+        print(f"ratio to nearest in so many seconds, {_spread(options.seeds)}")
+        rows: list[list[str]] = []
+        try:
+            for solver in tqdm(solvers, desc="solvers", disable=None):
+                rows.append(row(trials, options.seeds, solver, seconds))
+        finally:
+            if rows:
+                print(columns([heading(seconds), *rows]))
+        if target is not None:
+            ratio, origin = _ratio_of(target, trials, options)
+            print(f"\nseconds to ratio {ratio:.6g}, {origin}")
+            print(
+                target_table(trials, options.seeds, solvers, baseline, ratio, seconds)
+            )
     return trials.exit_code
+
+
+def _ratio_of(
+    target: float | tuple[Solver, float], trials: Trials, options: argparse.Namespace
+) -> tuple[float, str]:
+    """The ratio that a target stands for, and where it comes from."""
+    if not isinstance(target, tuple):
+        return target, "as given"
+    ratios = _ratios(_runs(trials, options.seeds, *target))
+    if not ratios:
+        raise InputError(f"there is no target: {label(target[0])} has failed")
+    origin = f"{options.target} (median of {options.seeds})"
+    return float(np.median(ratios)), origin
 
 
 def chosen(
@@ -173,7 +175,7 @@ def _cell(runs: Sequence[Trial], seconds: float) -> str:
     if (fault := fault_of(runs)) is not None:
         return fault
     text = median_and_range(_ratios(runs))
-    took = float(np.median([trial.seconds for trial in runs]))
+    took = float(np.median([trial.run.seconds for trial in runs]))
     return f"({took:.3g} s) {text}" if took > LATE * seconds else text
 
 

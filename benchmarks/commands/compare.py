@@ -19,12 +19,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.log import digest, open_log
+from benchmarks.harness.digests import modules_digest
 from benchmarks.harness.problems import headline, load_problem, suited_betas
-from benchmarks.harness.race import States
 from benchmarks.harness.readers import read_entry
+from benchmarks.harness.runs import States
+from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns, number
-from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.trials import Score, Trial, Trials
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from solvers import Solver
@@ -72,7 +73,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to the parser."""
     add(parser, "problem", required=True)
     add(parser, "solver", metavar="NAME[…][@SECONDS],…", note="all methods")
-    add(parser, "rows", "saturated", "seed", "threads", "log")
+    add(parser, "rows", "saturated", "seed", "threads")
+    add(parser, "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -81,25 +83,20 @@ def run(options: argparse.Namespace) -> int:
     texts = split_solvers(options.solver) if options.solver else methods(problem)
     entries = [read_entry(text) for text in texts]
     print(headline(options.problem, problem))
-    log = open_log(
-        "compare",
-        options,
-        "rows",
-        "saturated",
-        "threads",
-        content=digest(options.problem),
-    )
-    trials = Trials(lambda: problem, log, threads=options.threads)
-    for solver, _ in entries:
-        trials.require_support(solver)
     results = []
-    try:
-        for solver, seconds in tqdm(entries, desc="methods", disable=None):
-            trial = measure(trials, solver, options.seed, seconds, options.threads)
-            results.append((trial, seconds))
-    finally:
-        if results:
-            print(table(results))
+    with open_store(options) as store:
+        name, threads = options.problem.stem, options.threads
+        trials = Trials(lambda: problem, store, name=name, threads=threads)
+        for solver, _ in entries:
+            trials.require_support(solver)
+        score = one_flip(problem, threads)
+        try:
+            for solver, seconds in tqdm(entries, desc="methods", disable=None):
+                trial = measure(trials, solver, options.seed, seconds, score)
+                results.append((trial, seconds))
+        finally:
+            if results:
+                print(table(results))
     return trials.exit_code
 
 
@@ -110,16 +107,23 @@ def methods(problem: RoundingProblem) -> list[str]:
     return [*METHODS[:at], tuned, *METHODS[at:]]
 
 
+def one_flip(problem: RoundingProblem, threads: int = 1) -> Score:
+    """What a steepest one-flip descent makes of an answer."""
+    code = modules_digest("solvers.polish")
+    return Score(
+        key=f"one-flip descent {code}",
+        of=lambda states: polish(problem, states, threads),
+    )
+
+
 def measure(
-    trials: Trials, solver: Solver, seed: int, seconds: float | None, threads: int = 1
+    trials: Trials, solver: Solver, seed: int, seconds: float | None, score: Score
 ) -> Trial:
-    """A trial of a solver without its polish, scored also after a one-flip descent."""
-
-    def polished(states: States) -> dict[str, Any]:
-        return {} if solver.out_of_set else polish(trials.problem, states, threads)
-
+    """A trial of a solver without its polish; in the set, its answer is scored."""
     bare = replace(solver, polish="none")
-    return trials.run(bare, seed, seconds=seconds, score=polished)
+    return trials.run(
+        bare, seed, seconds=seconds, score=None if solver.out_of_set else score
+    )
 
 
 def polish(problem: RoundingProblem, states: States, threads: int) -> dict[str, Any]:
@@ -145,17 +149,17 @@ def table(results: Sequence[tuple[Trial, float | None]]) -> str:
     """A line for each trial; `results` are trials with their limits in seconds."""
     lines = [["method", "ratio", "s", "+ one-flip", "s", "status"]]
     for trial, seconds in results:
-        polished = ["-", "-"] if trial.status == "error" else ["out of the set", ""]
+        polished = ["-", "-"] if trial.run.states is None else ["out of the set", ""]
         if trial.scores:
-            whole = trial.seconds + trial.scores["polish_seconds"]
+            whole = trial.run.seconds + trial.scores["polish_seconds"]
             polished = [number(trial.scores["polished_ratio"], 5), number(whole, 3)]
         lines.append(
             [
-                trial.label + ("" if seconds is None else f"@{seconds:g}"),
+                trial.run.spec.solver + ("" if seconds is None else f"@{seconds:g}"),
                 number(trial.ratio, 5),
-                number(trial.seconds, 3),
+                number(trial.run.seconds, 3),
                 *polished,
-                trial.status + _remark(trial.info),
+                trial.status + _remark(trial.run.info),
             ]
         )
     return columns(lines)

@@ -19,25 +19,17 @@ import math
 import re
 import statistics
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from benchmarks.harness.failures import (
-    FAULTS,
-    SolverFailure,
-    contained,
-    refusal,
-    report,
-)
-from benchmarks.harness.log import RunLog, open_log, solver_key
-from benchmarks.harness.qubos import measure, qubo_digest
-from benchmarks.harness.race import compile_for
+from benchmarks.harness.failures import FAULTS
+from benchmarks.harness.store import Store, open_store
 from benchmarks.harness.tables import columns, number
+from benchmarks.harness.trials import Trial, Trials
 from benchmarks.options import add
-from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solvers
+from solvers import InputError, QuboBatch, Solver, parse_solvers
 from solvers import read_qubo as read
 from solvers.io.files import COMPRESSED, format_of
 
@@ -51,21 +43,21 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "files", "best-known")
     add(parser, "solver", default=SOLVERS)
     add(parser, "seconds", default=1.0, help="time limit per instance")
-    add(parser, "seed", "largest", "log")
+    add(parser, "seed", "largest", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a line for each class and solver; return the exit code."""
     instances = collect(options.files, options.best_known, options.largest)
     solvers = parse_solvers(options.solver)
-    log = open_log("instances", options, "seconds", "seed")
     runs: list[dict[str, Any]] = []
-    try:
-        for run in race(instances, solvers, options.seconds, options.seed, log):
-            runs.append(run)
-    finally:
-        if runs:
-            print(table(runs))
+    with open_store(options) as store:
+        try:
+            for run in race(instances, solvers, options.seconds, options.seed, store):
+                runs.append(run)
+        finally:
+            if runs:
+                print(table(runs))
     return int(any(run["status"] in FAULTS for run in runs))
 
 
@@ -144,42 +136,48 @@ def race(
     solvers: Sequence[Solver],
     seconds: float,
     seed: int,
-    log: RunLog,
+    store: Store,
 ) -> Iterator[dict[str, Any]]:
     """A record of every run: each solver on each instance that it supports."""
-    for name, qubo, known in tqdm(instances, desc="instances", disable=None):
-        budget = Budget(seconds=seconds, target=known)
-        reasons = [refusal(solver, qubo) for solver in solvers]
-        able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
-        if not able:
-            raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
-        content = qubo_digest(qubo, known)
-        runs = []
-        for solver in able:
-            key = f"{name} {content} {solver_key(solver)}"
-            try:
-                run = log.run(key, partial(_run, solver, qubo, seed, budget))
-            except SolverFailure as failure:
-                report(failure)
-                run = {"status": "error", "budget": seconds}
-            runs.append({"solver": label(solver)} | run)
-        energies = [run["energy"] for run in runs if "energy" in run]
-        best = min(energies, default=0.0) if known is None else known
-        for run in runs:
-            # Without an answer there is no gap.
-            gap = (run.get("energy", math.nan) - best) / max(abs(best), 1e-300)
-            yield (
-                run
-                | {"instance": name, "class": _class(name), "n": qubo.n}
-                | {"best_known": best, "gap": gap, "reached": gap <= REACHED}
-            )
+    for instance in tqdm(instances, desc="instances", disable=None):
+        yield from _race_on(instance, solvers, seconds, seed, store)
 
 
-def _run(solver: Solver, qubo: QuboBatch, seed: int, budget: Budget) -> dict[str, Any]:
-    """A run of a solver that has been compiled."""
-    with contained(solver):
-        compile_for(solver, qubo)
-    return measure(solver, qubo, seed, budget)
+def _race_on(
+    instance: Instance,
+    solvers: Sequence[Solver],
+    seconds: float,
+    seed: int,
+    store: Store,
+) -> Iterator[dict[str, Any]]:
+    """The records of one instance."""
+    name, qubo, known = instance
+    trials = Trials(lambda: qubo, store, name=name)
+    reasons = [trials.refusal(solver) for solver in solvers]
+    able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
+    if not able:
+        raise InputError(f"solver {solvers[0].name}: {reasons[0]} ({name})")
+    done = [trials.run(s, seed, seconds=seconds, target=known) for s in able]
+    runs = [_record(trial) | {"budget": seconds} for trial in done]
+    energies = [run["energy"] for run in runs if "energy" in run]
+    best = min(energies, default=0.0) if known is None else known
+    for run in runs:
+        # Without an answer there is no gap.
+        gap = (run.get("energy", math.nan) - best) / max(abs(best), 1e-300)
+        yield (
+            run
+            | {"instance": name, "class": _class(name), "n": qubo.n}
+            | {"best_known": best, "gap": gap, "reached": gap <= REACHED}
+        )
+
+
+def _record(trial: Trial) -> dict[str, Any]:
+    """What the table says about a run."""
+    run = trial.run
+    record: dict[str, Any] = {"solver": run.spec.solver, "status": run.status}
+    if run.falls is None:
+        return record
+    return record | {"energy": run.objective, "seconds_to_best": run.falls[-1, 0]}
 
 
 def _class(name: str) -> str:

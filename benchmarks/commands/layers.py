@@ -10,7 +10,7 @@ has columns of its own: ``moments`` are the forward passes over the calibration 
 
 Exit code 0: done; 1: a solver failed, or its answer does not bear out its claim; 2:
 unusable input, reported in one line; 130: interrupted (finished layers are shown, and
-kept with --log).
+kept with --store).
 """
 
 from __future__ import annotations
@@ -19,15 +19,16 @@ import argparse
 import functools
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
+from benchmarks.harness.digests import modules_digest
 from benchmarks.harness.failures import FAULTS
-from benchmarks.harness.log import RunLog, network_digest, open_log, tensors_digest
 from benchmarks.harness.readers import parse_grid
+from benchmarks.harness.store import Store, open_store
 from benchmarks.harness.tables import columns, number
 from benchmarks.harness.trials import Trial, Trials
 from benchmarks.options import add
@@ -76,8 +77,10 @@ class Work:
         The grid that weights are rounded to.
     solvers, seed, seconds, threads
         What runs on each layer; `seconds` limits each solver in each layer.
-    log
+    store
         Where finished runs are kept.
+    origin
+        What the layers' problems come from beside their names.
     folder
         Where problems are saved; None if they are not.
     """
@@ -89,13 +92,14 @@ class Work:
     seed: int
     seconds: float | None
     threads: int
-    log: RunLog
+    store: Store
+    origin: dict[str, Any]
     folder: Path | None
 
     def layer(self, name: str) -> Layer:
-        """Make a layer's runs, or take them from the log."""
+        """Make a layer's runs, or take them from the store."""
 
-        # Posed once, and not at all if the log has everything.
+        # Posed once, and not at all if the store has everything.
         @functools.cache
         def posed() -> Posed:
             from qubo_rounding.network.pose import pose
@@ -113,7 +117,8 @@ class Work:
 
             return layer_data(self.source.network, name, self.batches, posed().problem)
 
-        facts = self.log.run(name, lambda: self._facts(name, posed()))
+        origin = {**self.origin, "layer": name}
+        facts = self.store.fact(origin, lambda: self._facts(name, posed()))
         if self.folder is not None:
             path = self.folder / f"{self.source.model}.{name}.npz"
 
@@ -121,15 +126,16 @@ class Work:
                 posed().problem.save(path)
                 return {}
 
-            self.log.run(f"{name} saved as {path}", save)
-            # The log may remember a file that is no longer there.
+            self.store.fact({**origin, "saved": str(path)}, save)
+            # The store may remember a file that is no longer there.
             if not path.exists():
                 save()
         trials = Trials(
             lambda: posed().problem,
-            self.log,
+            self.store,
+            name=f"{self.source.model}.{name}",
+            about=origin,
             threads=self.threads,
-            name=f"{name} ",
             data=data,
         )
         runs = [trials.run(s, self.seed, seconds=self.seconds) for s in self.solvers]
@@ -161,7 +167,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "solver", default="auto")
     add(parser, "seed")
     add(parser, "seconds", help="time limit of each solver in each layer")
-    add(parser, "threads", "save-problems", "log")
+    add(parser, "threads", "save-problems", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -172,21 +178,25 @@ def run(options: argparse.Namespace) -> int:
     names = choose(options.model, options.layers)
     if options.save_problems is not None:
         _make_folder(options.save_problems)
-    work = _prepare(options, grid, solvers)
-    if options.layers is None:
-        names = _proven(names, work)
     done: list[Layer] = []
-    try:
-        for name in tqdm(names, desc="layers", disable=None):
-            done.append(work.layer(name))
-    finally:
-        if done:
-            print(summary(done))
+    with open_store(options) as store:
+        work = _prepare(options, grid, solvers, store)
+        if options.layers is None:
+            names = _proven(names, work)
+        try:
+            for name in tqdm(names, desc="layers", disable=None):
+                done.append(work.layer(name))
+        finally:
+            if done:
+                print(summary(done))
     return int(any(t.status in FAULTS for layer in done for t in layer.trials))
 
 
-def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> Work:
-    """Load the network and its images, and open the log."""
+def _prepare(
+    options: argparse.Namespace, grid: Grid, solvers: list[Solver], store: Store
+) -> Work:
+    """Load the network and its images."""
+    from qubo_rounding.network.digests import network_digest, tensors_digest
     from qubo_rounding.network.source import load_source
 
     source = load_source(
@@ -199,22 +209,14 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
     )
     # Decoding takes a fifth of a layer's forward pass: it is done once for all layers.
     batches = source.held()
-    log = open_log(
-        "layers",
-        options,
-        "model",
-        "weights",
-        "images",
-        "calibration",
-        "bits",
-        "grid",
-        "granularity",
-        "saturated",
-        "threads",
-        weights_hash=source.weights_hash,
-        network=network_digest(options.model, source.network),
-        calibration_digest=tensors_digest(batches),
-    )
+    origin = {
+        "model": options.model,
+        "weights_hash": source.weights_hash,
+        "network": network_digest(options.model, source.network),
+        "calibration_digest": tensors_digest(batches),
+        "grid": asdict(grid),
+        "code": modules_digest("qubo_rounding.network.pose"),
+    }
     return Work(
         source=source,
         batches=batches,
@@ -223,7 +225,8 @@ def _prepare(options: argparse.Namespace, grid: Grid, solvers: list[Solver]) -> 
         seed=options.seed,
         seconds=options.seconds,
         threads=options.threads,
-        log=log,
+        store=store,
+        origin=origin,
         folder=options.save_problems,
     )
 
@@ -264,13 +267,15 @@ def _proven(names: list[str], work: Work) -> list[str]:
 def summary(layers: Sequence[Layer]) -> str:
     """A table with a line for each layer, and one with the totals."""
     lines = [["layer", "rows", "n", "groups"]]
-    lines[0] += [head for trial in layers[0].trials for head in (trial.label, "s")]
+    lines[0] += [
+        head for trial in layers[0].trials for head in (trial.run.spec.solver, "s")
+    ]
     lines[0] += ["moments s", "grid s"]
     for layer in layers:
         cells = [layer.name, *(str(layer.facts[key]) for key in lines[0][1:4])]
         for trial in layer.trials:
             remark = "" if trial.status == "done" else f" {trial.status}"
-            cells += [number(trial.ratio, 5), number(trial.seconds, 3) + remark]
+            cells += [number(trial.ratio, 5), number(trial.run.seconds, 3) + remark]
         cells += [f"{layer.facts[key]:.2f}" for key in ("moments", "grid")]
         lines.append(cells)
     count = sum(layer.facts["rows"] * layer.facts["n"] for layer in layers)
@@ -282,7 +287,8 @@ def summary(layers: Sequence[Layer]) -> str:
         "s of grids": [layer.facts["grid"] for layer in layers],
     }
     for i, trial in enumerate(layers[0].trials):
-        seconds[f"s of {trial.label}"] = [layer.trials[i].seconds for layer in layers]
+        took = [layer.trials[i].run.seconds for layer in layers]
+        seconds[f"s of {trial.run.spec.solver}"] = took
     seconds["s in all"] = [sum(parts) for parts in zip(*seconds.values(), strict=True)]
     totals += [[name, number(sum(each), 2)] for name, each in seconds.items()]
     return f"{columns(lines)}\n\n{columns(totals)}"

@@ -31,17 +31,15 @@ def problem_digest(problem: RoundingProblem | QuboBatch) -> str:
     return file.digest({k: v for k, v in named.items() if v is not None}, "")
 
 
+@cache
 def code_digest_of(solver: Solver, *modules: str) -> str:
     """A hash of the code that makes a solver's runs.
-
-    That is the solver's module, the named modules, all modules of this project that
-    these reach by imports, and the versions of the packages that they import. Comments,
-    docstrings and layout do not count, and neither do other modules.
 
     Parameters
     ----------
     solver
-        The solver; of one that wraps another, the latter counts too.
+        The solver, whose module counts; of one that wraps another, the latter's too,
+        and of another package's sampler that package's version.
     modules
         Names of modules that have a part in the runs beside the solver.
 
@@ -50,9 +48,23 @@ def code_digest_of(solver: Solver, *modules: str) -> str:
     InputError
         The solver's class is defined in no file.
     """
+    package = getattr(solver, "package", None)
+    version = None if package is None else installed(package)
+    code = modules_digest(*_modules_of(solver), *modules)
+    told = repr((code, package, version))
+    return hashlib.sha256(told.encode()).hexdigest()[:16]
+
+
+def modules_digest(*modules: str) -> str:
+    """A hash of modules, and of what they import.
+
+    All modules of this project count that they reach by imports, and the versions of
+    other packages that any of these import. Comments, docstrings and layout do not
+    count, and neither do other modules.
+    """
     reached: dict[str, str] = {}
     packages: set[str] = set()
-    todo = [*_modules_of(solver), *modules]
+    todo = [*modules]
     while todo:
         module = todo.pop()
         if module in reached:
@@ -65,8 +77,6 @@ def code_digest_of(solver: Solver, *modules: str) -> str:
                 packages.add(name.partition(".")[0])
     told = sorted((_stable(name), digest) for name, digest in reached.items())
     told += _versions(packages)
-    if (package := getattr(solver, "package", None)) is not None:
-        told.append((package, installed(package) or ""))
     return hashlib.sha256(repr(told).encode()).hexdigest()[:16]
 
 
@@ -124,10 +134,16 @@ def _shown_by(path: Path) -> dict[str, str]:
     }
 
 
-@cache
 def _looked_into(path: Path) -> tuple[str, tuple[str, ...]]:
     """A hash of a module's statements, and the dotted names that it imports."""
-    tree = ast.parse(path.read_bytes())
+    # The file of a solver may have changed since it was looked into.
+    return _parsed(path.read_bytes())
+
+
+@cache
+def _parsed(source: bytes) -> tuple[str, tuple[str, ...]]:
+    """What `_looked_into` gives, of a module's text."""
+    tree = ast.parse(source)
     for node in ast.walk(tree):
         if isinstance(
             node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef

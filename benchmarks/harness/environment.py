@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import platform
 import subprocess
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-# Installed packages that any run may depend on, and those of one peer alone.
-SHARED = (
+PACKAGES = (
+    "qubo-rounding",
     "numpy",
     "scipy",
     "numba",
@@ -22,18 +20,18 @@ SHARED = (
     "dimod",
     "dwave-samplers",
     "pillow",
+    "openjij",
+    "simulated-bifurcation",
+    "qubolite",
 )
-PEERS = ("openjij", "simulated-bifurcation", "qubolite")
-PACKAGES = ("qubo-rounding", *SHARED, *PEERS)
-# The packages of this project, whose code makes a run.
-OWN = ("solvers", "qubo_rounding", "benchmarks")
 
 
+@cache
 def environment(threads: int) -> dict[str, Any]:
     """The machine, the versions of `PACKAGES` and the commit."""
     return {
         "machine": platform.machine(),
-        "processor": _processor(),
+        "processor": processor(),
         "cpus": os.cpu_count(),
         "threads": threads,
         "system": platform.platform(),
@@ -41,22 +39,6 @@ def environment(threads: int) -> dict[str, Any]:
         "packages": {name: installed(name) for name in PACKAGES},
         "commit": _commit(),
     }
-
-
-@cache
-def code_digest() -> str:
-    """A hash of the code that makes runs: this project's, and versions of others'."""
-    sha = hashlib.sha256(repr([installed(name) for name in SHARED]).encode())
-    for package in OWN:
-        spec = find_spec(package)
-        assert spec is not None
-        assert spec.origin is not None
-        folder = Path(spec.origin).parent
-        for path in sorted(folder.rglob("*.py")):
-            name = path.relative_to(folder.parent).as_posix()
-            content = path.read_bytes()
-            sha.update(f"{name} {len(content)} ".encode() + content)
-    return sha.hexdigest()[:16]
 
 
 def installed(name: str) -> str | None:
@@ -67,7 +49,9 @@ def installed(name: str) -> str | None:
         return None
 
 
-def _processor() -> str:
+@cache
+def processor() -> str:
+    """The processor's name."""
     try:
         lines = Path("/proc/cpuinfo").read_text().splitlines()
     except OSError:

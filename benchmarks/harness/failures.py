@@ -17,7 +17,7 @@ from solvers.errors import printable
 from solvers.registry import reason
 
 # Statuses of runs without an answer, and with one that does not bear out its claim.
-FAULTS = ("error", "invalid")
+FAULTS = ("error", "crash", "oom", "timeout", "invalid")
 
 
 class SolverFailure(Exception):
@@ -83,6 +83,6 @@ def plain(record: dict[str, Any]) -> dict[str, Any]:
     return held
 
 
-def report(failure: SolverFailure) -> None:
+def report(failure: SolverFailure | str) -> None:
     """Print a solver's failure in one line, beside bars of progress."""
     tqdm.write(f"error: {printable(str(failure))}", file=sys.stderr)

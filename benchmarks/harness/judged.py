@@ -1,29 +1,30 @@
-"""An outcome, judged: what a solver claims is computed anew, and makes a `Run`."""
+"""An answer, judged: what a solver claims is computed anew, and makes a `Run`."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from benchmarks.harness.race import bears_out, falls, remarks
-from benchmarks.harness.runs import Run, Spec, States
+from benchmarks.harness.failures import plain
+from benchmarks.harness.packing import thinned
+from benchmarks.harness.race import check, ending, falls, remarks, timing
+from benchmarks.harness.runs import Run, Spec
 from benchmarks.harness.worker import Outcome
 from qubo_rounding.problem import RoundingProblem
-from solvers import InputError, QuboBatch, Solution, Solver
-from solvers.qubo import Float
+from solvers import QuboBatch, Solution, Solver
 from solvers.registry import reason
-from solvers.testing import reference_energies
+
+DISHONEST = "the states do not have the energies that are claimed for them"
 
 
 def judged(
     outcome: Outcome,
     spec: Spec,
     solver: Solver,
+    problem: RoundingProblem | QuboBatch,
     qubos: Sequence[QuboBatch],
-    problem: RoundingProblem | None = None,
     **known: Any,
 ) -> Run:
     """The run that an outcome makes.
@@ -37,74 +38,57 @@ def judged(
         What has become of the run.
     spec
         What was asked for.
-    solver, qubos
+    solver, problem, qubos
         What was run, and on what.
-    problem
-        The problem that the batches are of: its rounded weights give the errors. By
-        default energies are those of the batches.
     known
         More of the run's attributes, such as ``began``.
     """
-    solutions = outcome.solutions
-    timing = {"compile": outcome.compiling}
     ended: dict[str, Any] = {
         "status": outcome.status,
         "message": outcome.message,
         "seconds": outcome.seconds,
+        "timing": {},
     }
-    if solutions:
+    if outcome.solutions:
         try:
-            states, energies, claimed = _answer(solver, qubos, problem, solutions)
-            timing |= {
-                part: math.fsum(solution.timing[part] for solution in solutions)
-                for part in solutions[0].timing
-            }
-            steps = np.array(falls(solutions, 1.0), np.float64).reshape(-1, 2)
+            answer = answered(solver, problem, qubos, outcome.solutions)
         except Exception as error:
             # Attributes of any kind: the solver may have made its solution itself.
             ended |= {"status": "invalid", "message": f"no answer: {reason(error)}"}
         else:
-            if not bears_out(claimed, energies, qubos):
-                message = (
-                    "the states do not have the energies that are claimed for them"
-                )
-                ended |= {"status": "invalid", "message": message}
-            ended |= {
-                "objective": float(energies.sum()),
-                "energies": energies,
-                "claimed": claimed,
-                "states": states,
-                "falls": steps,
-                "info": tuple(remarks(solution.info) for solution in solutions),
-            }
-    return Run(spec=spec, timing=timing, **ended, **known)
+            honest = answer.pop("status") == "ok"
+            ended |= answer
+            if not honest:
+                ended |= {"status": "invalid", "message": DISHONEST}
+    ended["timing"] = {**ended["timing"], "compile": outcome.compiling}
+    return Run(spec=spec, **ended, **known)
 
 
-def _answer(
+def answered(
     solver: Solver,
+    problem: RoundingProblem | QuboBatch,
     qubos: Sequence[QuboBatch],
-    problem: RoundingProblem | None,
     solutions: Sequence[Solution],
-) -> tuple[States, Float, Float]:
-    """States [R, n] of all batches, their energies [R], and those claimed [R].
-
-    Raises
-    ------
-    InputError
-        States or energies of another shape, or values that no state has.
-    """
-    parts: list[Any] = []
-    for qubo, solution in zip(qubos, solutions, strict=True):
-        require = qubo.require_steps if solver.out_of_set else qubo.require_states
-        parts.append(require("states", solution.states))
-        if solution.energies.shape != (qubo.rows,):
-            raise InputError(f"energies must have shape {(qubo.rows,)}")
-    if problem is not None:
-        states = problem.join(parts)
-        energies: Float = problem.local_mse(states)
-    else:
-        states = np.concatenate(parts)
-        energies = np.concatenate(
-            [reference_energies(q, x) for q, x in zip(qubos, parts, strict=True)]
-        )
-    return states, energies, np.concatenate([s.energies for s in solutions])
+) -> dict[str, Any]:
+    """The fields of a `Run` that come of its solutions, checked."""
+    checked = check(solver, problem, qubos, solutions)
+    remarked = [remarks(solution.info) for solution in solutions]
+    # The solver's word stands first, where tables look for it.
+    remarked[0] = {**remarked[0], "ended": ending(solutions)}
+    told = plain(
+        {
+            "objective": float(checked.energies.sum()),
+            "seconds": sum(solution.seconds for solution in solutions),
+            "timing": timing(solutions),
+            "info": remarked,
+        }
+    )
+    return {
+        **told,
+        "info": tuple(told["info"]),
+        "status": "ok" if checked.honest else "invalid",
+        "energies": checked.energies,
+        "claimed": checked.claimed,
+        "states": checked.states.astype(np.int16 if solver.out_of_set else np.uint8),
+        "falls": thinned(falls(solutions)),
+    }

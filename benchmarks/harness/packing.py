@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
@@ -23,6 +24,11 @@ BITS, WHOLE = "bits", "int16"
 def text_of(value: Any) -> str:
     """A value as JSON, the same text for equal values."""
     return json.dumps(value, sort_keys=True, default=str)
+
+
+def hash_of(value: Any) -> str:
+    """A hash of a value that JSON can hold."""
+    return hashlib.sha256(text_of(value).encode()).hexdigest()[:16]
 
 
 def problem_line(problem: Problem) -> tuple[Any, ...]:

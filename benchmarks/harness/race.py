@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from copy import deepcopy
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,15 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.harness.failures import contained, plain
+from benchmarks.harness.runs import States
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from qubo_rounding.problem.in_turn import solve_in_turn
-from solvers import Budget, Monitor, QuboBatch, Solution, Solver, label
+from solvers import Budget, InputError, Monitor, QuboBatch, Solution, Solver, label
 from solvers.layer_data import LayerData
 from solvers.qubo import Float
+from solvers.testing import reference_energies
 
-# uint8; int16 if the solver is out of the set.
-States = NDArray[np.integer[Any]]
 # A claimed energy may differ from the recomputed one by this share of the latter …
 CLAIM_TOLERANCE = 1e-6
 # … and by this share of the terms that cancel in it.
@@ -102,7 +102,7 @@ def run_in_turn(
                 for part in records[0]["timing"]
             },
             "flipped": int((turns.states != turns.problem.nearest()).sum()),
-            "info": [remarks for record in records for remarks in record["info"]],
+            "info": [notes for record in records for notes in record["info"]],
         }
         return turns.problem, turns.states, plain(record)
 
@@ -159,6 +159,73 @@ def solve(
     return solutions
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Checked:
+    """What a solver has claimed, and what its states bear out.
+
+    Attributes
+    ----------
+    states : [R, n]
+        The answer to the whole problem.
+    energies, claimed : [R]
+        The energies recomputed from the states by code that shares nothing with the
+        solvers, and those that the solver has claimed.
+    honest
+        Whether the two agree, as far as rounding allows.
+    """
+
+    states: States
+    energies: Float
+    claimed: Float
+    honest: bool
+
+
+def check(
+    solver: Solver,
+    problem: RoundingProblem | QuboBatch,
+    qubos: Sequence[QuboBatch],
+    solutions: Sequence[Solution],
+) -> Checked:
+    """Recompute the energies of an answer, and compare the claims with them.
+
+    Parameters
+    ----------
+    solver
+        The solver that has answered.
+    problem
+        The problem.
+    qubos
+        The problem's batches; of a batch, that alone.
+    solutions
+        The solver's solution for each of them.
+
+    Raises
+    ------
+    InputError
+        What should be states or energies has another shape, or values that none has.
+    """
+    parts: list[Any] = []
+    for qubo, solution in zip(qubos, solutions, strict=True):
+        require = qubo.require_steps if solver.out_of_set else qubo.require_states
+        parts.append(require("states", solution.states))
+        if solution.energies.shape != (qubo.rows,):
+            raise InputError(f"energies must have shape {(qubo.rows,)}")
+    if isinstance(problem, RoundingProblem):
+        states = problem.join(parts)
+        energies = problem.local_mse(states)
+        terms = np.concatenate([np.abs(qubo.offset) for qubo in qubos])
+    else:
+        states = np.concatenate(parts)
+        energies = reference_energies(problem, states)
+        size = np.broadcast_to(problem.scale, problem.linear.shape)
+        terms = np.abs(problem.offset) + np.abs(problem.linear).sum(axis=1)
+        terms += np.einsum("ri,ri->r", size @ np.abs(problem.H), size)
+    claimed = np.concatenate([solution.energies for solution in solutions])
+    allowed = CLAIM_TOLERANCE * np.abs(energies) + CANCELLATION * terms
+    honest = bool((np.abs(claimed - energies) <= allowed).all())
+    return Checked(states=states, energies=energies, claimed=claimed, honest=honest)
+
+
 def judge(
     solver: Solver,
     problem: RoundingProblem,
@@ -171,38 +238,37 @@ def judge(
     The status is ``invalid`` if the rounded weights do not bear out the claimed
     energies.
     """
-    joined = problem.join([solution.states for solution in solutions])
-    recomputed = problem.local_mse(joined)
-    claimed = np.concatenate([solution.energies for solution in solutions])
-    honest = bears_out(claimed, recomputed, qubos)
-    statuses = [solution.status for solution in solutions]
-    status = _first_of(("time", "target"), statuses)
-    return joined, {
+    checked = check(solver, problem, qubos, solutions)
+    return checked.states, {
         **about(solver, seed),
-        "objective": float(recomputed.sum()),
+        "objective": float(checked.energies.sum()),
         "seconds": sum(solution.seconds for solution in solutions),
-        "status": status if honest else "invalid",
-        "timing": {
-            part: sum(solution.timing[part] for solution in solutions)
-            for part in solutions[0].timing
-        },
-        "flipped": int((joined != problem.nearest()).sum()),
+        "status": ending(solutions) if checked.honest else "invalid",
+        "timing": timing(solutions),
+        "flipped": int((checked.states != problem.nearest()).sum()),
         "info": [remarks(solution.info) for solution in solutions],
     }
 
 
-def bears_out(claimed: Float, recomputed: Float, qubos: Sequence[QuboBatch]) -> bool:
-    """Whether energies [R] are those claimed, as far as rounding allows to tell."""
-    terms = np.concatenate([np.abs(q.offset) for q in qubos])
-    allowed = CLAIM_TOLERANCE * np.abs(recomputed) + CANCELLATION * terms
-    return bool((np.abs(claimed - recomputed) <= allowed).all())
+def ending(solutions: Sequence[Solution]) -> str:
+    """How the solver says that it has ended: as one of its solutions, or done."""
+    statuses = [solution.status for solution in solutions]
+    return _first_of(("time", "target"), statuses)
 
 
-def falls(solutions: Sequence[Solution], nearest: float) -> list[tuple[float, float]]:
-    """Seconds and ratio, each time the error summed over all rows is lower than before.
+def timing(solutions: Sequence[Solution]) -> dict[str, float]:
+    """Seconds of the parts of solving, summed over the batches."""
+    return {
+        part: sum(solution.timing[part] for solution in solutions)
+        for part in solutions[0].timing
+    }
+
+
+def falls(solutions: Sequence[Solution]) -> Float:
+    """Seconds and energy [T, 2], each time the sum over all rows is lower than before.
 
     The batches are solved one after the other. Until its turn comes, a batch counts
-    with the error of its start (infinite if the solver keeps no start).
+    with the energy of its start (infinite if the solver keeps no start).
     """
     sums = np.array([solution.trace[1][0].sum() for solution in solutions])
     begun, lowest, steps = 0.0, math.inf, []
@@ -212,11 +278,9 @@ def falls(solutions: Sequence[Solution], nearest: float) -> list[tuple[float, fl
             sums[i] = energy
             if (total := float(sums.sum())) < lowest:
                 lowest = total
-                steps.append(
-                    (float(begun + solution.timing["prepare"] + at), lowest / nearest)
-                )
+                steps.append((begun + solution.timing["prepare"] + at, lowest))
         begun += solution.seconds
-    return steps
+    return np.array(steps, np.float64).reshape(-1, 2)
 
 
 def _first_of(notable: Sequence[str], statuses: Sequence[str]) -> str:

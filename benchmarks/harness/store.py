@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import sqlite3
 import threading
 import time
+import warnings
 from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks.harness.environment import processor
+from benchmarks.harness.failures import FAULTS
 from benchmarks.harness.packing import (
     answer_line,
     problem_line,
@@ -22,7 +26,7 @@ from benchmarks.harness.packing import (
     run_of,
     text_of,
 )
-from benchmarks.harness.runs import Problem, Run, Spec
+from benchmarks.harness.runs import STATUSES, Problem, Run, Spec
 from solvers.errors import InputError, UnknownNameError
 
 # By this number in its header a file is known to be a store.
@@ -76,6 +80,7 @@ COLUMNS = {
     "seconds": float,
     "began": str,
 }
+_OF_PROBLEMS = "digest, name, kind, rows, n, nearest, meta"
 # Columns that make a run beside these; the last are not always wanted.
 _OF_RUNS = (*COLUMNS, "timing", "environment")
 _OF_ANSWERS = ("energies", "claimed", "info", "scores")
@@ -143,10 +148,14 @@ class Store:
                 problem_line(problem),
             )
 
+    def problem(self, digest: str) -> Problem | None:
+        """The problem with the given digest; None if there is none."""
+        query = f"SELECT {_OF_PROBLEMS} FROM problems WHERE digest = ?"
+        return next(map(problem_of, self._rows(query, (digest,))), None)
+
     def problems(self) -> dict[str, Problem]:
         """All problems by digest."""
-        names = "digest, name, kind, rows, n, nearest, meta"
-        found = map(problem_of, self._rows(f"SELECT {names} FROM problems"))
+        found = map(problem_of, self._rows(f"SELECT {_OF_PROBLEMS} FROM problems"))
         return {problem.digest: problem for problem in found}
 
     def add(self, *runs: Run) -> None:
@@ -175,7 +184,23 @@ class Store:
         run = self.get(spec.run_id)
         if run is None or spec.run_id in self._made:
             return run
-        return None if run.status in self._again else run
+        if run.status in self._again:
+            return None
+        if run.environment.get("processor", processor()) != processor():
+            warnings.warn(
+                f"{self._path} has runs of another processor: their times may not "
+                "compare",
+                stacklevel=2,
+            )
+        return run
+
+    def kept(self, spec: Spec, make: Callable[[], Run]) -> Run:
+        """The run that is there, or one that is made now, and kept."""
+        run = self.find(spec)
+        if run is None:
+            run = make()
+            self.add(run)
+        return run
 
     def runs(
         self, *, states: bool = False, falls: bool = True, **where: Any
@@ -370,7 +395,8 @@ class Store:
         """Say in one line what SQLite, or the system below it, refuses."""
         try:
             yield
-        except (sqlite3.Error, OverflowError) as error:
+        # Numbers of more than 64 bits, and names that are no text.
+        except (sqlite3.Error, OverflowError, UnicodeEncodeError) as error:
             raise InputError(self._explanation(error)) from error
 
     def _explanation(self, error: Exception) -> str:
@@ -391,6 +417,12 @@ class Store:
             return f"{self._path}: add the problem of a run before the run ({error})"
         what = "write" if code in _WRITING else "use"
         return f"cannot {what} {self._path}: {error}"
+
+
+def open_store(options: argparse.Namespace) -> Store:
+    """The store that ``--store`` names, with what ``--rerun`` asks for."""
+    again = STATUSES if options.rerun else FAULTS if options.rerun_failed else ()
+    return Store(options.store, again=again)
 
 
 # Result codes of SQLite: others hold a lock, and what can go wrong in writing.

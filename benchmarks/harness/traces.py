@@ -51,10 +51,10 @@ def time_to(
         trial = run(seconds)
         # The answer must bear out what the trace claims.
         held = trial.ratio is not None and trial.ratio <= enough
-        if held and trial.status != "invalid":
+        if held and trial.run.status != "invalid":
             for at, lowest in trial.falls:
                 if lowest <= enough and at <= LATE * ladder[-1]:
-                    return at, max(at - trial.building, 0.0)
+                    return float(at), max(float(at) - trial.building, 0.0)
         return MISSED
 
     # The longest budget comes first: most runs that miss with it would miss with every

@@ -1,81 +1,101 @@
-"""`Trials`: runs of solvers on one problem, each kept in the log once it has ended."""
+"""`Trials`: runs of solvers on one problem, each kept in a store once it has ended."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, field
-from functools import cached_property, partial
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from functools import cached_property
 from typing import Any
 
+import numpy as np
+
+from benchmarks.harness.digests import code_digest_of, problem_digest
+from benchmarks.harness.environment import environment
 from benchmarks.harness.failures import (
     FAULTS,
     SolverFailure,
     contained,
     plain,
+    refusal,
     report,
     require_support,
 )
-from benchmarks.harness.log import RunLog, solver_key
-from benchmarks.harness.race import States, compile_for, falls, judge, solve
+from benchmarks.harness.judged import answered
+from benchmarks.harness.packing import hash_of
+from benchmarks.harness.race import compile_for, solve
+from benchmarks.harness.runs import Problem, Run, Spec, States
+from benchmarks.harness.store import Store
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, Solver, label
+from solvers.errors import printable
 from solvers.layer_data import LayerData
+from solvers.qubo import Float
 
-# Computes figures from an answer's states [R, n], to be kept with its run.
-Score = Callable[[States], dict[str, Any]]
+# What makes runs beside the solver.
+MAKER = "benchmarks.harness.race"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """Figures that are computed from the states of an answer, and kept with its run.
+
+    Attributes
+    ----------
+    key
+        What the figures depend on beside the run; they are kept under it.
+    of
+        Computes them from states [R, n].
+    """
+
+    key: str
+    of: Callable[[States], dict[str, Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """A finished run of a solver on a problem, with its answer judged.
+    """A run beside rounding to nearest, and the figures of a `Score`.
 
     Attributes
     ----------
-    label
-        The solver's label.
-    objective
-        The error summed over the rows, recomputed from the rounded weights; NaN of a
-        solver that has failed, as are its seconds.
-    ratio
-        The error's ratio to that of rounding to nearest; None if the latter is 0.
-    seconds
-        Seconds of all that the solver did with the problem.
-    status
-        As in `Solution`; ``"invalid"`` if the rounded weights do not bear out the
-        claimed energies, ``"error"`` if the solver has failed.
-    info
-        The solver's remarks on each of the problem's batches.
-    falls
-        Seconds and ratio at each time when the error summed over all rows became lower
-        than ever before.
+    run
+        The run.
+    nearest
+        Energy of rounding to nearest, summed over the rows; None where there is none.
     scores
-        Figures that a `Score` has computed from the states.
+        The figures; empty without an answer, and without a score.
     """
 
-    label: str
-    objective: float
-    ratio: float | None
-    seconds: float
-    status: str
-    info: Sequence[dict[str, Any]] = ()
-    falls: Sequence[Sequence[float]] = ()
+    run: Run
+    nearest: float | None
     scores: dict[str, Any] = field(default_factory=dict)
 
-    @classmethod
-    def failed(cls, label: str) -> Trial:
-        """What is left of a run whose solver has failed."""
-        return cls(
-            label=label,
-            objective=math.nan,
-            ratio=None,
-            seconds=math.nan,
-            status="error",
-        )
+    @property
+    def ratio(self) -> float | None:
+        """The error's ratio to that of nearest; None if either is missing, or 0."""
+        if not self.nearest or math.isnan(self.run.objective):
+            return None
+        return self.run.objective / self.nearest
+
+    @property
+    def falls(self) -> Float:
+        """Seconds and ratio [T, 2], each time the error is lower than ever before."""
+        if not self.nearest or self.run.falls is None:
+            return np.empty((0, 2))
+        return self.run.falls / (1.0, self.nearest)
+
+    @property
+    def status(self) -> str:
+        """The run's status; of a run that is well, the solver's word for its end."""
+        if self.run.status != "ok":
+            return self.run.status
+        return str(self.run.info[0]["ended"])
 
     def total(self, remark: str) -> float:
         """A number of the solver's remarks, summed over the batches."""
-        values = (note.get(remark) for note in self.info)
+        values = (note.get(remark) for note in self.run.info)
         # Another solver may mean something else by this remark.
         return float(sum(v for v in values if isinstance(v, int | float)))
 
@@ -86,18 +106,22 @@ class Trial:
 
 
 class Trials:
-    """Runs on one problem by solver, seed and budget: from the log, or made now.
+    """Runs on one problem by solver, seed and budget: from a store, or made now.
 
     Parameters
     ----------
     pose
-        Gives the problem; called once, and not at all if the log has every run.
-    log
+        Gives the problem; called once, and not at all if the store has every run and
+        `about` says which problem it is.
+    store
         Where runs are kept.
+    name
+        The problem's name in tables.
+    about
+        All that the problem comes from, such as a network, images and a grid, so that
+        the store knows it the next time before it is posed.
     threads
         Number of threads of every run.
-    name
-        Beginning of the log's keys, for logs with runs on several problems.
     data
         Gives the layer's data, for solvers that look at more than the quadratic form;
         called for every such run.
@@ -110,16 +134,17 @@ class Trials:
 
     def __init__(
         self,
-        pose: Callable[[], RoundingProblem],
-        log: RunLog,
+        pose: Callable[[], RoundingProblem | QuboBatch],
+        store: Store,
         *,
-        threads: int = 1,
         name: str = "",
-        data: Callable[[], Sequence[LayerData] | None] = lambda: None,
+        about: dict[str, Any] | None = None,
+        threads: int = 1,
+        data: Callable[[], Sequence[LayerData] | None] | None = None,
     ) -> None:
-        self._pose, self._log, self._threads = pose, log, threads
-        self._name, self._data = name, data
-        self._compiled: set[str] = set()
+        self._pose, self._store, self._threads = pose, store, threads
+        self._name, self._about, self._data = name, about, data
+        self._compiled: dict[str, float] = {}
         self.exit_code = 0
 
     def run(
@@ -129,76 +154,126 @@ class Trials:
         *,
         seconds: float | None = None,
         sweeps: int | None = None,
+        target: float | None = None,
         score: Score | None = None,
     ) -> Trial:
-        """The run of a solver with a seed and a budget.
+        """The run of a solver with a seed and a budget; a failure is said in one line.
 
-        If the solver fails, this is said in one line and not kept in the log.
+        Parameters
+        ----------
+        target
+            The energy at which the solver may stop.
+        score
+            Computes figures from the answer, if the run does not have them yet.
         """
-        key = self._name + solver_key(solver)
-        key += "" if seconds is None else f"@{seconds!r}"
-        key += "" if sweeps is None else f" sweeps {sweeps}"
-        budget = Budget(seconds=seconds, sweeps=sweeps, threads=self._threads)
-        make = partial(self._make, solver, seed, budget, score)
-        try:
-            trial = Trial(**self._log.run(f"{key} seed {seed}", make))
-        except SolverFailure as failure:
-            report(failure)
-            trial = Trial.failed(label(solver))
-        self.exit_code |= trial.status in FAULTS
-        return trial
+        settings: dict[str, Any] = {} if target is None else {"target": target}
+        if self._data is not None and solver.uses_data:
+            settings["data"] = hash_of(self._about)
+        spec = Spec(
+            problem=self.known.digest,
+            solver=label(solver),
+            code=code_digest_of(solver, MAKER),
+            seed=seed,
+            seconds=seconds,
+            sweeps=sweeps,
+            threads=self._threads,
+            settings=settings,
+        )
+        run = self._store.kept(spec, lambda: self._make(spec, solver, target))
+        if run.status in FAULTS and run.message:
+            report(run.message)
+        if score is not None and run.states is not None and score.key not in run.scores:
+            scores = {**run.scores, score.key: plain(score.of(run.states))}
+            run = replace(run, scores=scores)
+            self._store.add(run)
+        self.exit_code |= run.status in FAULTS
+        scores = {} if score is None else run.scores.get(score.key, {})
+        return Trial(run=run, nearest=self.known.nearest, scores=scores)
 
     def require_ratio(self) -> None:
         """Refuse a problem that rounding to nearest solves without an error."""
-        if not self._nearest:
+        if not self.known.nearest:
             raise InputError(
                 "there is no ratio to nearest: rounding to nearest has no error"
             )
 
     def require_support(self, solver: Solver) -> None:
         """Refuse a solver that cannot take the problem, before any work is done."""
-        require_support(solver, self._qubos[0])
+        require_support(solver, self.qubos[0])
+
+    def refusal(self, solver: Solver) -> str | None:
+        """Why a solver says that it cannot take the problem; None if it can."""
+        return refusal(solver, self.qubos[0])
 
     @cached_property
-    def problem(self) -> RoundingProblem:
+    def problem(self) -> RoundingProblem | QuboBatch:
         """The problem, posed when it is first needed."""
         return self._pose()
 
     @cached_property
-    def _qubos(self) -> list[QuboBatch]:
-        return self.problem.to_qubos()
+    def known(self) -> Problem:
+        """The problem as results name it."""
+        known = None
+        if self._about is not None:
+            digest = self._store.fact({"posed": self._about}, self._digest)["problem"]
+            known = self._store.problem(digest)
+        if known is None:
+            known = described(self.problem, self._name)
+            self._store.add_problem(known)
+        return known
+
+    def _digest(self) -> dict[str, Any]:
+        return {"problem": problem_digest(self.problem)}
 
     @cached_property
-    def _nearest(self) -> float:
-        return float(self.problem.local_mse(self.problem.nearest()).sum())
+    def qubos(self) -> list[QuboBatch]:
+        """The problem's batches."""
+        problem = self.problem
+        return [problem] if isinstance(problem, QuboBatch) else problem.to_qubos()
 
-    def _make(
-        self, solver: Solver, seed: int, budget: Budget, score: Score | None
-    ) -> dict[str, Any]:
-        """Make a run; return the fields of its `Trial`."""
-        qubos, nearest = self._qubos, self._nearest
-        data = self._data() if solver.uses_data else None
-        require_support(solver, qubos[0])
-        with contained(solver):
-            if label(solver) not in self._compiled:
-                compile_for(solver, qubos[0])
-                self._compiled.add(label(solver))
-            solutions = solve(solver, qubos, seed, budget, data)
-            states, record = judge(solver, self.problem, qubos, seed, solutions)
-            trial = Trial(
-                label=record["label"],
-                objective=record["objective"],
-                ratio=record["objective"] / nearest if nearest else None,
-                seconds=record["seconds"],
-                status=record["status"],
-                info=record["info"],
-                falls=falls(solutions, nearest) if nearest else (),
-            )
-            made = plain(asdict(trial))
-        return made | {"scores": {} if score is None else score(states)}
+    def _make(self, spec: Spec, solver: Solver, target: float | None) -> Run:
+        """Make a run."""
+        self.require_support(solver)
+        budget = Budget(spec.seconds, spec.sweeps, target, spec.threads)
+        data = None
+        if self._data is not None and solver.uses_data:
+            data = self._data()
+        begun = started(spec.threads)
+        try:
+            with contained(solver):
+                if spec.solver not in self._compiled:
+                    at = time.perf_counter()
+                    compile_for(solver, self.qubos[0])
+                    self._compiled[spec.solver] = time.perf_counter() - at
+                solutions = solve(solver, self.qubos, spec.seed, budget, data)
+                answer = answered(solver, self.problem, self.qubos, solutions)
+        except SolverFailure as failure:
+            return Run(spec=spec, status="error", message=str(failure), **begun)
+        answer["timing"]["compile"] = self._compiled[spec.solver]
+        return Run(spec=spec, **answer, **begun)
+
+
+def started(threads: int) -> dict[str, Any]:
+    """The fields of a `Run` that are known when it begins, which is now."""
+    return {
+        "began": datetime.now(UTC).isoformat(timespec="seconds"),
+        "environment": environment(threads),
+    }
+
+
+def described(problem: RoundingProblem | QuboBatch, name: str) -> Problem:
+    """A problem as results name it."""
+    size: dict[str, Any] = {"rows": problem.rows, "n": problem.n}
+    # Names of files may hold bytes that are no text.
+    size["name"] = printable(name)
+    digest = problem_digest(problem)
+    if isinstance(problem, QuboBatch):
+        return Problem(digest=digest, kind="qubo", **size)
+    nearest = float(problem.local_mse(problem.nearest()).sum())
+    return Problem(digest=digest, nearest=nearest, meta=dict(problem.meta), **size)
 
 
 def fault_of(trials: Sequence[Trial]) -> str | None:
     """The worst of `FAULTS` among the trials; None if there is none."""
-    statuses = {trial.status for trial in trials}
+    statuses = {trial.run.status for trial in trials}
     return next((fault for fault in FAULTS if fault in statuses), None)

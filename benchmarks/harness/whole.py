@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from benchmarks.harness.environment import code_digest
+from benchmarks.harness.digests import code_digest_of
 from benchmarks.harness.failures import SolverFailure, contained
-from benchmarks.harness.log import solver_key
 from benchmarks.harness.race import about
 from benchmarks.harness.report import OUT_OF_SET
 from benchmarks.harness.tables import as_interval, columns, number
@@ -26,6 +25,8 @@ if TYPE_CHECKING:
     from qubo_rounding.network.whole.result import QuantizedNetwork
     from qubo_rounding.network.whole.walk import Mask
 
+# What quantizes a network, beside the solver.
+MAKER = "qubo_rounding.network.whole.quantize"
 # Bits of rounded activations.
 ACTIVATION_BITS = 8
 # So many layers are named in one line.
@@ -115,8 +116,7 @@ def quantized(
                 # What cannot be rounded was named when the network was loaded.
                 unsupported="skip",
                 origin={
-                    "code": code_digest(),
-                    "solver_code": solver_key(solver),
+                    "code": code_digest_of(solver, MAKER),
                     "model": source.model,
                     "weights": source.weights,
                     "weights_hash": source.weights_hash,

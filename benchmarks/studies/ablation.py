@@ -26,8 +26,8 @@ import numpy as np
 from tqdm import tqdm
 
 from benchmarks.harness import figures, tables
-from benchmarks.harness.log import digest, open_log
 from benchmarks.harness.problems import headline, load_problem
+from benchmarks.harness.store import open_store
 from benchmarks.harness.trials import Trial, Trials, fault_of
 from benchmarks.options import add
 from solvers.lattice.solver import Lattice
@@ -72,7 +72,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "rows", "saturated")
     add(parser, "seed", help="the first seed")
     add(parser, "seeds", default=1)
-    add(parser, "threads", "log", "figure")
+    add(parser, "threads", "store", "rerun", "rerun-failed", "figure")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -80,33 +80,27 @@ def run(options: argparse.Namespace) -> int:
     columns: list[Column] = [(sweeps, None) for sweeps in options.sweeps]
     columns += [(None, seconds) for seconds in options.seconds]
     problem = load_problem(options.problem, options.saturated, options.rows)
-    log = open_log(
-        "ablation",
-        options,
-        "rows",
-        "saturated",
-        "threads",
-        content=digest(options.problem),
-    )
-    trials = Trials(lambda: problem, log, threads=options.threads)
-    trials.require_ratio()
-    print(headline(options.problem, problem))
-    if options.seeds > 1:
-        print(f"median [lowest, highest] of {options.seeds} seeds")
     seeds = range(options.seed, options.seed + options.seeds)
     results = {}
-    try:
-        for part, name, solver in tqdm(VARIANTS, desc="variants", disable=None):
-            found = [runs(trials, solver, column, seeds) for column in columns]
-            results[part, name] = found
-    finally:
-        if results:
-            print(table(results, columns))
+    with open_store(options) as store:
+        name, threads = options.problem.stem, options.threads
+        trials = Trials(lambda: problem, store, name=name, threads=threads)
+        trials.require_ratio()
+        print(headline(options.problem, problem))
+        if options.seeds > 1:
+            print(f"median [lowest, highest] of {options.seeds} seeds")
+        try:
+            for part, variant, solver in tqdm(VARIANTS, desc="variants", disable=None):
+                found = [runs(trials, solver, column, seeds) for column in columns]
+                results[part, variant] = found
+        finally:
+            if results:
+                print(table(results, columns))
     # Runs that failed have no curve.
     drawn = {
         key: found
         for key, found in results.items()
-        if all(trial.falls for trials_of_column in found for trial in trials_of_column)
+        if all(len(trial.falls) for trials in found for trial in trials)
     }
     if options.figure is not None and drawn:
         figure(options.figure, drawn, options.problem.stem)
@@ -135,7 +129,7 @@ def table(results: TrialsByVariant, columns: Sequence[Column]) -> str:
         cells = [f"{part}: {name}", f"{first[0].total('moves'):.0f}"]
         cells.append(f"{np.median(library):.3f}")
         for trials in trials_by_column:
-            seconds_taken = np.median([trial.seconds for trial in trials])
+            seconds_taken = np.median([trial.run.seconds for trial in trials])
             cells += [_ratio(trials), tables.number(float(seconds_taken), 3)]
         lines.append(cells)
     return tables.columns(lines)
@@ -155,8 +149,8 @@ def curve(trials_by_column: Sequence[Sequence[Trial]], at: Float) -> Float:
     """
     lowest = []
     for trials in zip(*trials_by_column, strict=True):
-        steps = sorted(tuple(fall) for trial in trials for fall in trial.falls)
-        seconds, ratios = np.array(steps).T
+        steps = np.concatenate([trial.falls for trial in trials])
+        seconds, ratios = steps[np.lexsort(steps.T[::-1])].T
         best = np.append(np.inf, np.minimum.accumulate(ratios))
         lowest.append(best[np.searchsorted(seconds, at, side="right")])
     median: Float = np.median(lowest, axis=0)
@@ -175,7 +169,7 @@ def figure(path: Path, results: TrialsByVariant, title: str) -> None:
     from matplotlib.ticker import FuncFormatter
 
     taken = [
-        trial.seconds
+        trial.run.seconds
         for trials_by_column in results.values()
         for trials in trials_by_column
         for trial in trials

@@ -10,22 +10,28 @@ larger than `--calibration`. Gains are paired: on the same images, over all seed
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.failures import SolverFailure, plain
+from benchmarks.harness.digests import code_digest_of
+from benchmarks.harness.failures import FAULTS, SolverFailure, plain
 from benchmarks.harness.failures import report as report_failure
-from benchmarks.harness.log import network_digest, open_log, solver_key, tensors_digest
+from benchmarks.harness.packing import hash_of
+from benchmarks.harness.runs import Problem, Run, Spec
+from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import as_interval, columns, mean_and_deviation, number
-from benchmarks.harness.whole import parse_parts, quantized
+from benchmarks.harness.trials import started
+from benchmarks.harness.whole import MAKER, parse_parts, quantized
 from benchmarks.options import add
 from qubo_rounding.problem.grid import Grid
-from solvers import Solver, parse_solver
+from solvers import Solver, label, parse_solver
 from solvers.errors import InputError
 
 if TYPE_CHECKING:
@@ -115,7 +121,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "adaround-steps", note="10000")
     add(parser, "seconds", "threads")
     add(parser, "seeds", default=1)
-    add(parser, "log")
+    add(parser, "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -137,35 +143,38 @@ def run(options: argparse.Namespace) -> int:
     if images.labels is None:
         raise InputError("the images' labels are not the network's: no accuracy")
     full = predict(source.network, images).correct(images.labels)
-    names = ("model", "weights", "images", "calibration", "pool", "evaluation")
     inputs = _inputs(source)
-    log = open_log(
-        "networks",
-        options,
-        *names,
-        weights_hash=source.weights_hash,
-        network=network_digest(options.model, source.network),
-        calibration_digest=tensors_digest([inputs]),
-        evaluation_digest=images.digest,
-    )
-    runs: dict[tuple[Row, int], list[dict[str, Any]]] = {}
+    runs: dict[tuple[Row, int], list[Run]] = {}
     widths, seeds = options.widths, range(options.seeds)
-    total = len(rows) * len(widths) * len(seeds)
+    problem = _problem(source)
+    plan = list(itertools.product(seeds, rows, widths))
     try:
-        with tqdm(total=total, desc="networks", disable=None) as bar:
-            for seed in seeds:
-                batches = _drawn(inputs, options.calibration, seed)
-                for row in rows:
-                    for bits in widths:
-                        bar.set_postfix_str(f"{row.name}, {bits} bits")
-                        task = Task(row, bits, seed, options, source, batches)
-                        done = runs.setdefault((row, bits), [])
-                        done.append(log.run(task.key(), task.make))
-                        bar.update()
+        with open_store(options) as store:
+            store.add_problem(problem)
+            drawn = [_drawn(inputs, options.calibration, seed) for seed in seeds]
+            for seed, row, bits in (bar := tqdm(plan, desc="networks", disable=None)):
+                bar.set_postfix_str(f"{row.name}, {bits} bits")
+                task = Task(row, bits, seed, options, source, drawn[seed])
+                run = store.kept(task.spec(problem), partial(task.make, problem))
+                if run.status in FAULTS:
+                    report_failure(run.message)
+                runs.setdefault((row, bits), []).append(run)
     finally:
         print(_table(rows, widths, runs, 100 * float(full.mean())))
-    failed = any(run["status"] == "error" for done in runs.values() for run in done)
-    return int(failed)
+    return int(any(run.status in FAULTS for done in runs.values() for run in done))
+
+
+def _problem(source: Source) -> Problem:
+    """A network as results name it."""
+    from qubo_rounding.network.digests import network_digest
+
+    meta = {
+        "weights": source.weights,
+        "weights_hash": source.weights_hash,
+        "network": network_digest(source.model, source.network),
+    }
+    digest = hash_of({"model": source.model, **meta})
+    return Problem(digest=digest, name=source.model, kind="network", meta=meta)
 
 
 @dataclass(frozen=True, eq=False)
@@ -192,19 +201,28 @@ class Task:
         granularity: Any = self.row.granularity or self.options.granularity or "tensor"
         return Grid(bits=self.bits, granularity=granularity, turns=self.row.turns)
 
-    def key(self) -> str:
-        """What the run depends on beside the log's settings."""
-        row = self.row
-        return " ".join(
-            (
-                solver_key(self.solver()),
-                f"without {','.join(row.without)} {self.grid()}",
-                f"equalized {row.equalized} seed {self.seed}",
-                f"{self.options.seconds} s",
-            )
+    def spec(self, problem: Problem) -> Spec:
+        """All that decides the run."""
+        from qubo_rounding.network.digests import tensors_digest
+
+        solver = self.solver()
+        return Spec(
+            problem=problem.digest,
+            solver=label(solver),
+            code=code_digest_of(solver, MAKER, "qubo_rounding.network.equalize"),
+            seed=self.seed,
+            seconds=self.options.seconds,
+            threads=self.options.threads,
+            settings={
+                "without": sorted(self.row.without),
+                "grid": asdict(self.grid()),
+                "equalized": self.row.equalized,
+                "calibration": tensors_digest(self.batches),
+                "evaluation": self.source.evaluation.digest,
+            },
         )
 
-    def make(self) -> dict[str, Any]:
+    def make(self, problem: Problem) -> Run:
         """Quantize the network and count the images that it still gets right."""
         from qubo_rounding.network.evaluate import predict
 
@@ -213,22 +231,31 @@ class Task:
             from qubo_rounding.network.equalize import equalize
 
             source = replace(source, network=equalize(source.network))
+        spec = self.spec(problem)
         options = argparse.Namespace(
-            seed=self.seed, seconds=self.options.seconds, threads=self.options.threads
+            seed=self.seed, seconds=spec.seconds, threads=spec.threads
         )
+        begun = started(spec.threads)
         parts = parse_parts(self.row.without)
         try:
             found, result = quantized(
                 source, solver, self.grid(), parts, options, self.batches
             )
         except SolverFailure as failure:
-            report_failure(failure)
-            return {"status": "error", "error": str(failure)}
+            return Run(spec=spec, status="error", message=str(failure), **begun)
         labels = source.evaluation.labels
         assert labels is not None
         correct = predict(found.network, source.evaluation).correct(labels)
         packed = np.packbits(correct).tobytes().hex()
-        return plain(result | {"correct": packed, "images": len(correct)})
+        told = plain({"parts": result["parts"], "layers": result["layers"]})
+        return Run(
+            spec=spec,
+            status="ok",
+            seconds=result["seconds"],
+            timing={"total": result["total_seconds"]},
+            scores={**told, "correct": packed, "images": len(correct)},
+            **begun,
+        )
 
 
 def _chosen(rows: Sequence[Row], lines: Sequence[int] | None) -> list[Row]:
@@ -259,7 +286,7 @@ def _drawn(inputs: Tensor, count: int, seed: int) -> list[Tensor]:
 def _table(
     rows: Sequence[Row],
     widths: Sequence[int],
-    runs: Mapping[tuple[Row, int], list[dict[str, Any]]],
+    runs: Mapping[tuple[Row, int], list[Run]],
     full: float,
 ) -> str:
     """A line for each way to quantize the network, three columns for each width."""
@@ -270,11 +297,11 @@ def _table(
     for row in rows:
         cells = [row.name]
         for bits in widths:
-            done = [r for r in runs.get((row, bits), []) if r["status"] == "done"]
+            done = [r for r in runs.get((row, bits), []) if r.status == "ok"]
             top1 = [100 * float(_correct(run).mean()) for run in done]
             cells.append(mean_and_deviation(top1, 2))
             cells.append(number(full - statistics.fmean(top1), 2) if top1 else "-")
-            seconds = [run["seconds"] for run in done]
+            seconds = [run.seconds for run in done]
             cells.append(number(statistics.fmean(seconds), 1) if seconds else "-")
         lines.append(cells)
     text = columns([head, *lines])
@@ -289,7 +316,7 @@ def _table(
 
 
 def _gain(
-    runs: Mapping[tuple[Row, int], list[dict[str, Any]]],
+    runs: Mapping[tuple[Row, int], list[Run]],
     row: Row,
     last: Row,
     bits: int,
@@ -300,7 +327,7 @@ def _gain(
     pairs = [
         (_correct(a), _correct(b))
         for a, b in zip(runs.get((last, bits), []), runs.get((row, bits), []))  # noqa: B905
-        if a["status"] == b["status"] == "done"
+        if a.status == b.status == "ok"
     ]
     if not pairs:
         return ""
@@ -311,7 +338,7 @@ def _gain(
     return f"{gain:+.2f}{as_interval(bounds)}"
 
 
-def _correct(run: Mapping[str, Any]) -> Any:
+def _correct(run: Run) -> Any:
     """Which images a run's network gets right, ``bool [N]``."""
-    packed = np.frombuffer(bytes.fromhex(run["correct"]), np.uint8)
-    return np.unpackbits(packed, count=run["images"]).astype(bool)
+    packed = np.frombuffer(bytes.fromhex(run.scores["correct"]), np.uint8)
+    return np.unpackbits(packed, count=run.scores["images"]).astype(bool)

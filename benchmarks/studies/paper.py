@@ -12,21 +12,24 @@ over the seeds, beside the paper's accuracy on ImageNet's validation images.
 from __future__ import annotations
 
 import argparse
+import itertools
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.log import network_digest, open_log, tensors_digest
-from benchmarks.harness.race import States
+from benchmarks.harness.digests import modules_digest
+from benchmarks.harness.packing import hash_of
 from benchmarks.harness.readers import split_layer
+from benchmarks.harness.runs import States
+from benchmarks.harness.store import open_store
 from benchmarks.harness.subject import Subject, from_layer
 from benchmarks.harness.tables import columns, mean_and_deviation, number
-from benchmarks.harness.trials import Trial, Trials, fault_of
+from benchmarks.harness.trials import Score, Trial, Trials, fault_of
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -84,7 +87,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "evaluation")
     add(parser, "bits", default=4)
     add(parser, "seeds", default=5)
-    add(parser, "log")
+    add(parser, "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -106,43 +109,57 @@ def run(options: argparse.Namespace) -> int:
         seed=0,
         say=print,
     )
+    from qubo_rounding.network.digests import network_digest, tensors_digest
+
     assert chosen.accuracy is not None
     inputs = _calibration_images(chosen)
-    log = open_log(
-        "paper",
-        options,
-        "layer",
-        "weights",
-        "images",
-        "calibration",
-        "evaluation",
-        "bits",
-        about={"problem": chosen.description},
-        **{k: chosen.description[k] for k in ("weights_hash", "evaluation_digest")},
-        network=network_digest(split_layer(options.layer)[0], chosen.accuracy.network),
-        calibration_digest=tensors_digest([inputs]),
-    )
+    origin = {
+        "layer": options.layer,
+        "weights_hash": chosen.description["weights_hash"],
+        "network": network_digest(
+            split_layer(options.layer)[0], chosen.accuracy.network
+        ),
+        "calibration_digest": tensors_digest([inputs]),
+        "grid": asdict(grid),
+        "code": modules_digest("qubo_rounding.network.pose"),
+    }
+    judged = {
+        **origin,
+        "evaluation_digest": chosen.description["evaluation_digest"],
+        "code": modules_digest("benchmarks.harness.accuracy"),
+    }
     nearest = chosen.local_mse(chosen.problem.nearest())
     if not nearest:
         raise InputError(
             "there is no ratio to nearest: rounding to nearest has no error"
         )
     results: dict[str, list[Trial]] = {text: [] for text in solvers}
+    plan = list(itertools.product(range(options.seeds), solvers.items()))
     try:
-        with tqdm(total=options.seeds * len(solvers), desc="runs", disable=None) as bar:
-            for seed in range(options.seeds):
-                trials = Trials(partial(_half, chosen, grid, inputs, seed), log)
-                for text, solver in solvers.items():
-                    score = partial(_score, chosen, nearest, trials, text)
-                    results[text].append(trials.run(solver, seed, score=score))
-                    bar.update()
+        with open_store(options) as store:
+            halves = [
+                Trials(
+                    partial(_half, chosen, grid, inputs, seed),
+                    store,
+                    name=f"{options.layer}, half {seed}",
+                    about={**origin, "half": seed},
+                )
+                for seed in range(options.seeds)
+            ]
+            for seed, (text, solver) in tqdm(plan, desc="runs", disable=None):
+                trials = halves[seed]
+                score = Score(
+                    key=f"on all images {hash_of(judged)}",
+                    of=partial(_score, chosen, nearest, trials, text),
+                )
+                results[text].append(trials.run(solver, seed, score=score))
     finally:
         full = chosen.accuracy.full_precision()["top1"]
         print(f"full precision: top-1 {number(full, 1)}")
         for title, methods in TABLES.items():
             if known := [method for method in methods if results[method.solver]]:
                 print(f"\n{title}\n{_table(known, results)}\n{_orders(known, results)}")
-    every = [run for runs in results.values() for run in runs]
+    every = [trial for trials in results.values() for trial in trials]
     return int(fault_of(every) is not None)
 
 
@@ -172,6 +189,7 @@ def _score(
     """The error on all calibration images; the accuracy on the evaluation images."""
     assert chosen.accuracy is not None
     problem = trials.problem
+    assert isinstance(problem, RoundingProblem)
     scores = chosen.accuracy.score(problem.weight, problem.decode(states), name)
     kept = {key: scores[key] for key in ("top1", "agreement", "heldout_mse")}
     return {"ratio": chosen.local_mse(states) / nearest, **kept}
@@ -189,7 +207,7 @@ def _table(methods: Sequence[Method], results: dict[str, list[Trial]]) -> str:
                 mean_and_deviation(_scores(runs, "ratio"), 4),
                 mean_and_deviation(_scores(runs, "top1"), 2),
                 method.top1,
-                number(statistics.median(run.seconds for run in runs), 2),
+                number(statistics.median(trial.run.seconds for trial in runs), 2),
             ]
         )
     return columns(lines)

@@ -20,21 +20,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import scipy.stats
 from tqdm import tqdm
 
-from benchmarks.harness.failures import SolverFailure, contained, refusal, report
 from benchmarks.harness.generated import generate
-from benchmarks.harness.log import RunLog, open_log, solver_key
 from benchmarks.harness.problems import load_problem
-from benchmarks.harness.qubos import measure, qubo_digest
-from benchmarks.harness.race import compile_for
+from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns
+from benchmarks.harness.trials import Trials
 from benchmarks.options import add
-from solvers import Budget, InputError, QuboBatch, Solver, label
+from solvers import InputError, QuboBatch, Solver, label
 from solvers import read_qubo as read
 from solvers.composed.auto import ENDLESS, Auto
 from solvers.qubo import Float
@@ -52,27 +49,25 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "problems", default=PROBLEMS)
     add(parser, "budgets", default="1,10")
     add(parser, "seeds", default=10)
-    add(parser, "log")
+    add(parser, "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a table for each problem; return the exit code."""
     solvers = [parse_solver(text) for text in ("auto", *PARTS)]
-    log = open_log("portfolio", options)
     failed = False
-    for text in tqdm(options.problems, desc="problems", disable=None):
-        qubo = load(text)
-        found: list[Runs] = []
-        try:
-            for runs in measure_all(
-                text, qubo, solvers, options.seconds, options.seeds, log
-            ):
-                found.append(runs)
-        finally:
-            if found:
-                heading = f"{text}: {qubo.rows} rows, n = {qubo.n}"
-                tqdm.write(f"\n{heading}\n{table(found)}")
-        failed |= any(len(runs.energies) < options.seeds for runs in found)
+    with open_store(options) as store:
+        for text in tqdm(options.problems, desc="problems", disable=None):
+            trials = Trials(partial(load, text), store, name=text)
+            known, found = trials.known, list[Runs]()
+            try:
+                for runs in measured(trials, solvers, options.seconds, options.seeds):
+                    found.append(runs)
+            finally:
+                if found:
+                    heading = f"{text}: {known.rows} rows, n = {known.n}"
+                    tqdm.write(f"\n{heading}\n{table(found)}")
+            failed |= any(len(runs.energies) < options.seeds for runs in found)
     return int(failed)
 
 
@@ -98,38 +93,16 @@ class Runs:
     energies: Float
 
 
-def measure_all(
-    name: str,
-    qubo: QuboBatch,
-    solvers: Sequence[Solver],
-    seconds: Sequence[float],
-    seeds: int,
-    log: RunLog,
+def measured(
+    trials: Trials, solvers: Sequence[Solver], seconds: Sequence[float], seeds: int
 ) -> Iterator[Runs]:
     """All runs on a problem, of solvers that support it, as they are finished."""
-    content = qubo_digest(qubo, None)
-    compiled: set[Solver] = set()
-
-    def make(solver: Solver, seed: int, limit: float) -> dict[str, Any]:
-        if solver not in compiled:
-            with contained(solver):
-                compile_for(solver, qubo)
-            compiled.add(solver)
-        return measure(solver, qubo, seed, Budget(seconds=limit))
-
-    able = [solver for solver in solvers if refusal(solver, qubo) is None]
+    able = [solver for solver in solvers if trials.refusal(solver) is None]
     plan = list(itertools.product(seconds, able))
-    for limit, solver in tqdm(plan, desc=name, leave=False, disable=None):
-        energies = []
-        for seed in range(seeds):
-            key = f"{content} {solver_key(solver)}@{limit!r} seed {seed}"
-            try:
-                run = log.run(key, partial(make, solver, seed, limit))
-            except SolverFailure as failure:
-                report(failure)
-                continue
-            energies.append(run["energy"])
-        yield Runs(solver, limit, np.array(energies))
+    for limit, solver in tqdm(plan, desc=trials.known.name, leave=False, disable=None):
+        done = [trials.run(solver, seed, seconds=limit) for seed in range(seeds)]
+        energies = [trial.run.objective for trial in done]
+        yield Runs(solver, limit, np.array([E for E in energies if np.isfinite(E)]))
 
 
 def table(found: Sequence[Runs]) -> str:

@@ -13,7 +13,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from itertools import compress
@@ -22,19 +22,14 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from benchmarks.harness.failures import (
-    SolverFailure,
-    contained,
-    report,
-    require_support,
-)
-from benchmarks.harness.log import digest, open_log, solver_key
+from benchmarks.harness.digests import modules_digest
 from benchmarks.harness.problems import first_rows, headline, load_problem
-from benchmarks.harness.race import run_solver
+from benchmarks.harness.store import Store, open_store
 from benchmarks.harness.tables import columns
+from benchmarks.harness.trials import Trial, Trials
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch, Solver, parse_solvers
+from solvers import InputError, QuboBatch, parse_solvers
 from solvers.proofs import bounds
 from solvers.proofs.exact import Exact
 from solvers.qubo import Float
@@ -46,6 +41,8 @@ BOUNDS: dict[str, Callable[[QuboBatch], Float]] = {
 }
 # Errors below this share of the largest error of a row are rounding.
 ROUNDING = 1e-9
+# Millions of nodes: so many that only time ends a proof.
+MANY = 10**6
 
 
 def declare(parser: argparse.ArgumentParser) -> None:
@@ -56,7 +53,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "inputs", default="20,30,40,50,60")
     add(parser, "seconds", default=60.0, help="time limit of exact search per row")
     add(parser, "reference", default="kbest[paths=512],tabu")
-    add(parser, "log")
+    add(parser, "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,69 +62,71 @@ def run(options: argparse.Namespace) -> int:
     problem = first_rows(problem, min(options.rows, problem.rows))
     sizes = input_counts(options.sizes, problem.n)
     solvers = parse_solvers(options.reference)
-    for solver in solvers:
-        require_support(solver, problem.to_qubos()[0])
-    runs = open_log(
-        "proofs",
-        options,
-        "rows",
-        "saturated",
-        "seconds",
-        content=digest(options.problem),
-    )
-    print(headline(options.problem, problem))
-    failures = 0
-    answers = []
-    for solver in solvers:
-        try:
-            run = runs.run(solver_key(solver), partial(_errors, problem, solver))
-            answers.append(run["E"])
-        except SolverFailure as failure:
-            report(failure)
-            failures += 1
+    with open_store(options) as store:
+        trials = Trials(lambda: problem, store, name=options.problem.stem)
+        for solver in solvers:
+            trials.require_support(solver)
+        print(headline(options.problem, problem))
+        answers = [trials.run(solver).run.energies for solver in solvers]
+        print(_gaps(trials, store, [E for E in answers if E is not None]))
+        exact = Exact(million_nodes=MANY)
+        plan = [(n, r) for n in sizes for r in range(problem.rows)]
+        proofs: dict[int, list[Trial]] = {n: [] for n in sizes}
+        code = trials.exit_code
+        for n, r in tqdm(plan, desc="exact", disable=None):
+            name = f"{options.problem.stem}[{r}], {n} inputs"
+            row = Trials(partial(one_row, problem, n, r), store, name=name)
+            proofs[n].append(row.run(exact, seconds=options.seconds))
+            code |= row.exit_code
+    print(f"\n{_proved(proofs)}")
+    return code
+
+
+def _gaps(trials: Trials, store: Store, answers: Sequence[Float]) -> str:
+    """A line for each bound: the rows' gaps to the best of the answers."""
     if not answers:
         raise InputError("no solver of --reference has an answer")
     energies = np.min(answers, axis=0).tolist()
+    (qubo,) = trials.qubos
     lines = [["bound", "median gap", "least", "largest", "s"]]
     # The gap to an error that is nothing but rounding has no meaning.
     noise = ROUNDING * max(energies)
     live = [energy > noise for energy in energies]
+    code = modules_digest("solvers.proofs.bounds")
     for name, bound in tqdm(BOUNDS.items(), desc="bounds", disable=None):
-        run = runs.run(f"bound {name}", partial(_bound, problem, bound))
-        pairs = zip(run["bounds"], energies, strict=True)
+        settings = {"bound": name, "problem": trials.known.digest, "code": code}
+        found = store.fact(settings, partial(_bound, qubo, bound))
+        pairs = zip(found["bounds"], energies, strict=True)
         gaps = [1 - b / E for b, E in compress(pairs, live) if b is not None]
         figures = (statistics.median(gaps), min(gaps), max(gaps)) if gaps else ()
         cells = [f"{figure:.4f}" for figure in figures] or ["-"] * 3
-        lines.append([name, *cells, f"{run['seconds']:.2f}"])
-    if not all(live):
-        print(f"{live.count(False)} rows with no error but rounding have no gap")
-    print(columns(lines))
-    heading = ["exact, n", "proved", "median s of them", "largest gap of the others"]
-    lines = [heading]
-    plan = [(n, r) for n in sizes for r in range(problem.rows)]
-    runs_by_size: dict[int, list[dict[str, Any]]] = {n: [] for n in sizes}
-    for n, r in tqdm(plan, desc="exact", disable=None):
-        prove = partial(_prove, problem, n, r, options.seconds)
-        try:
-            runs_by_size[n].append(runs.run(f"exact n {n} row {r}", prove))
-        except SolverFailure as failure:
-            report(failure)
-            failures += 1
-            runs_by_size[n].append({"proved": False, "gap": None})
-    for n, rows in runs_by_size.items():
-        proved = [run["seconds"] for run in rows if run["proved"]]
-        others = [run["gap"] for run in rows if not run["proved"]]
-        widest = "-" if None in others or not others else f"{max(others):.4f}"
+        lines.append([name, *cells, f"{found['seconds']:.2f}"])
+    note = f"{live.count(False)} rows with no error but rounding have no gap\n"
+    return note * (not all(live)) + columns(lines)
+
+
+def _proved(proofs: Mapping[int, Sequence[Trial]]) -> str:
+    """A line for each number of inputs: how many rows are proved, and the others."""
+    lines = [["exact, n", "proved", "median s of them", "largest gap of the others"]]
+    for n, trials in proofs.items():
+        proved = [t.run.seconds for t in trials if _remark(t, "proved")]
+        others = [_remark(t, "gap") for t in trials if not _remark(t, "proved")]
+        gaps = [gap for gap in others if gap is not None]
+        widest = f"{max(gaps):.4f}" if others and len(gaps) == len(others) else "-"
         lines.append(
             [
                 str(n),
-                f"{len(proved)}/{len(rows)}",
+                f"{len(proved)}/{len(trials)}",
                 f"{statistics.median(proved):.3f}" if proved else "-",
                 widest,
             ]
         )
-    print(f"\n{columns(lines)}")
-    return int(failures > 0)
+    return columns(lines)
+
+
+def _remark(trial: Trial, name: str) -> Any:
+    """What exact search says about its one row; None of a run that has failed."""
+    return trial.run.info[0].get(name, [None])[0] if trial.run.info else None
 
 
 def input_counts(sizes: list[int] | None, n: int) -> list[int]:
@@ -162,41 +161,19 @@ def first_inputs(problem: RoundingProblem, n: int) -> RoundingProblem:
     )
 
 
-def _errors(problem: RoundingProblem, solver: Solver) -> dict[str, Any]:
-    """The error of each row of a solver's answer."""
-    states, _ = run_solver(solver, problem, 0, Budget())
-    return {"E": problem.local_mse(states).tolist()}
+def one_row(problem: RoundingProblem, n: int, row: int) -> QuboBatch:
+    """The batch of one row that its first n inputs make."""
+    (qubo,) = first_inputs(problem, n).to_qubos()
+    return qubo.take([row])
 
 
-def _bound(
-    problem: RoundingProblem, bound: Callable[[QuboBatch], Float]
-) -> dict[str, Any]:
+def _bound(qubo: QuboBatch, bound: Callable[[QuboBatch], Float]) -> dict[str, Any]:
     """The bounds of all rows, and the seconds they took."""
-    (qubo,) = problem.to_qubos()
     begun = time.perf_counter()
     values = bound(qubo)
     return {
         "bounds": [_finite(b) for b in values],
         "seconds": time.perf_counter() - begun,
-    }
-
-
-def _prove(
-    problem: RoundingProblem, n: int, row: int, seconds: float
-) -> dict[str, Any]:
-    """The result of exact search on the first n inputs of a row."""
-    (qubo,) = first_inputs(problem, n).to_qubos()
-    # So many nodes that only time ends a proof.
-    one_row, solver = qubo.take([row]), Exact(million_nodes=10**6)
-    with contained(solver):
-        solver.compile_for(one_row)
-        solution = solver.solve(one_row, budget=Budget(seconds=seconds))
-    return {
-        "energy": float(solution.energies[0]),
-        "proved": bool(solution.info["proved"][0]),
-        "gap": _finite(solution.info["gap"][0]),
-        "nodes": int(solution.info["nodes"][0]),
-        "seconds": solution.seconds,
     }
 
 

@@ -24,6 +24,7 @@ COMMANDS = {
     "best": "benchmarks.commands.best",
     "library": "benchmarks.commands.library",
     "warm": "benchmarks.commands.warm",
+    "report": "benchmarks.commands.report",
 }
 # … and these measure what the project claims.
 STUDIES = {

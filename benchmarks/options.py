@@ -353,6 +353,22 @@ OPTIONS = {
         metavar="GIB",
         note="no limit",
     ),
+    "of-store": Option("the store to report on", Path, flag="store", metavar="STORE"),
+    "output": Option(
+        "folder of the page and its figures",
+        Path,
+        folder_to_fill,
+        flag="-o",
+        metavar="DIR",
+    ),
+    "saved-problems": Option(
+        "folder with the problems as .npz files, to show weights before and after",
+        Path,
+        folder,
+        flag="--problems",
+        metavar="DIR",
+        note="left out",
+    ),
     "update": Option("store the measurements instead of comparing them", bool),
     "list": Option(
         "print names and do nothing else", choices=("layers", "solvers", "models")

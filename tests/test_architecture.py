@@ -45,7 +45,7 @@ FLOORS = (
     ("qubo_rounding.network.whole",),
     ("qubo_rounding.network.export", "benchmarks.stats"),
     ("benchmarks.harness", "benchmarks.peers"),
-    ("benchmarks.library",),
+    ("benchmarks.library", "benchmarks.report"),
     ("benchmarks",),
     ("benchmarks.commands", "benchmarks.studies"),
     ("benchmarks.regression",),

@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from benchmarks.harness.runs import Run
 from benchmarks.harness.store import Store
-from benchmarks.report.cells import TIE, Cell, Overview, Subject, label_of
-
-Float = NDArray[np.float64]
+from benchmarks.report.cells import Cell, Overview, label_of
+from benchmarks.stats.intervals import Band, quartile_band
+from benchmarks.stats.runtimes import Times
+from benchmarks.stats.traces import GapTraces, log_grid
+from solvers.qubo import Float
 
 # The gaps of which the time is measured.
 GAPS = (0.1, 0.01, 0.001, 0.0)
-# Decades of seconds before a run's end that curves show, and points on each of them.
+# Decades of seconds before the end of the longest run that curves show.
 DECADES, POINTS = 4, 12
+# Runs that are held at a time.
+HELD = 5000
 # Scores as tables name them; the first that runs have is shown at first.
 SCORES = {
     "top1": "top-1 %",
@@ -32,152 +35,178 @@ SCORES = {
 # Runs with scores that a page holds.
 MOST_SCORED = 5000
 
+Scored = tuple[tuple[int, int, int], float, dict[str, float]]
+
 
 @dataclass(kw_only=True, eq=False)
 class Answers:
-    """What is gathered from the runs, one after the other.
+    """What is gathered from the answers.
 
     Attributes
     ----------
     grids
         Seconds of the curves [T], by problem.
-    paths
-        Gaps along the grid [T], infinite before the first answer, of each run of a
-        solver's longest budget, by cell.
+    bands
+        Median and quartiles of the gap along the grid [T], by cell; of those with each
+        solver's longest budget.
     times
-        Seconds to each of `GAPS` [G] by cell and seed; infinite where it is missed.
+        Seconds to each of `GAPS`, of the runs in their order, by cell.
     rows
         Energies of the rows [R] of the cell's median run, by cell.
     best, bounds
         Lowest energy that any run has found for each row [R], and the highest certified
         lower bound, by problem.
     scored
-        Problem, solver, gap and scores by name of each run that has some.
+        Problem, solver and budget, gap, and scores by name of each run that has some.
     environments
         Environments, and how many runs are from each.
-    compiled
-        Seconds of compiling, by solver.
     """
 
     grids: dict[int, Float]
-    paths: dict[int, list[Float]] = field(default_factory=lambda: defaultdict(list))
-    times: dict[int, dict[int, Float]] = field(
-        default_factory=lambda: defaultdict(dict)
-    )
+    bands: dict[int, Band] = field(default_factory=dict)
+    times: dict[int, list[Times]] = field(default_factory=dict)
     rows: dict[int, Float] = field(default_factory=dict)
     best: dict[int, Float] = field(default_factory=dict)
     bounds: dict[int, Float] = field(default_factory=dict)
-    scored: list[tuple[int, int, float, dict[str, float]]] = field(default_factory=list)
+    scored: list[Scored] = field(default_factory=list)
     environments: list[tuple[dict[str, Any], int]] = field(default_factory=list)
-    compiled: dict[int, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
 def gather(store: Store, known: Overview) -> Answers:
     """Look at every run once."""
     answers = Answers(grids=_grids(known))
-    middle = {known.table["run_id"][_middle(known, cell)] for cell in known.cells}
-    last = set(known.last.values())
     machines: Counter[int] = Counter()
-    seen: dict[int, dict[str, Any]] = {}
-    for run in store.runs():
-        spec = run.spec
-        place = (
-            spec.problem,
-            label_of(spec.solver, spec.settings),
-            (spec.seconds, spec.sweeps, spec.threads),
-            spec.code,
-        )
-        if (at := known.index.get(place)) is None:
-            continue
-        # The store gives equal environments as one object.
-        machines[id(run.environment)] += 1
-        seen[id(run.environment)] = run.environment
-        cell = known.cells[at]
-        if (compiling := run.timing.get("compile")) is not None:
-            answers.compiled[cell.solver].append(compiling)
-        if run.status == "ok":
-            _take(answers, known, run, at, follow=at in last, middle=middle)
-    answers.environments = [(seen[key], n) for key, n in machines.most_common()]
+    contents: dict[int, dict[str, Any]] = {}
+    for problems in _batches(known):
+        held: dict[int, list[Run]] = defaultdict(list)
+        for run in store.runs(problem=problems):
+            if (at := known.index.get(_place(run))) is not None:
+                held[at].append(run)
+                # The store gives equal environments as one object.
+                machines[id(run.environment)] += 1
+                contents[id(run.environment)] = run.environment
+        for at, runs in held.items():
+            _follow(answers, known, at, runs)
+            _compare(answers, known, at, [run for run in runs if run.status == "ok"])
+    answers.environments = [(contents[key], n) for key, n in machines.most_common()]
     return answers
 
 
-def first_times(subject: Subject, run: Run) -> Float:
-    """Seconds at which a run has come to each of `GAPS`; infinite where it has not."""
-    seconds, gaps = _fall(subject, run)
-    final = float(subject.gap(run.objective))
-    return np.array(
-        [
-            float(seconds[np.argmax(gaps <= goal + TIE)])
-            if final <= goal + TIE
-            else math.inf
-            for goal in GAPS
-        ]
-    )
-
-
-def path(subject: Subject, run: Run, grid: Float) -> Float:
-    """Gaps of a run along a grid of seconds; infinite before its first answer."""
-    seconds, gaps = _fall(subject, run)
-    place = np.searchsorted(seconds, grid * (1 + TIE), side="right") - 1
-    return np.where(place >= 0, gaps[np.maximum(place, 0)], math.inf)
-
-
-def _fall(subject: Subject, run: Run) -> tuple[Float, Float]:
-    """Seconds and gaps of a run's falls, down to the answer that was verified."""
-    final = float(subject.gap(run.objective))
-    if run.falls is None or not len(run.falls):
-        return np.array([run.seconds]), np.array([final])
-    # No report counts for more than the answer bears out.
-    gaps = np.maximum(subject.gap(run.falls[:, 1]), final)
-    ended = max(run.seconds, float(run.falls[-1, 0]))
-    return np.append(run.falls[:, 0], ended), np.append(gaps, final)
-
-
-def _take(
-    answers: Answers,
-    known: Overview,
-    run: Run,
-    at: int,
-    *,
-    follow: bool,
-    middle: set[str],
-) -> None:
-    """Add a run that has an answer."""
-    cell = known.cells[at]
-    subject = known.subjects[cell.problem]
-    answers.times[at][run.spec.seed] = first_times(subject, run)
-    if follow:
-        answers.paths[at].append(path(subject, run, answers.grids[cell.problem]))
-    if run.energies is not None:
-        best = answers.best.get(cell.problem, run.energies)
-        answers.best[cell.problem] = np.minimum(best, run.energies)
-        if follow and run.spec.run_id in middle:
-            answers.rows[at] = run.energies
-    if (bound := lower_bounds(run)) is not None:
-        before = answers.bounds.get(cell.problem, bound)
-        answers.bounds[cell.problem] = np.maximum(before, bound)
-    scores = {
-        name: float(value)
-        for name, value in run.scores.items()
-        if isinstance(value, int | float) and math.isfinite(value)
-    }
-    if scores and len(answers.scored) < MOST_SCORED:
-        gap = float(subject.gap(run.objective))
-        answers.scored.append((cell.problem, cell.solver, gap, scores))
+def score_names(answers: Answers) -> Sequence[str]:
+    """Names of the scores that runs have, accuracies first."""
+    found = {name for *_, scores in answers.scored for name in scores}
+    return [*(n for n in SCORES if n in found), *sorted(found - SCORES.keys())]
 
 
 def lower_bounds(run: Run) -> Float | None:
     """Certified lower bounds of the rows [R] in a run's remarks, if it has them."""
     parts = [remarks.get("lower_bound") for remarks in run.info]
-    if not parts or not all(isinstance(part, list) for part in parts):
+    if run.energies is None or not all(isinstance(part, list) for part in parts):
         return None
-    values = [value for part in parts if part is not None for value in part]
-    if run.energies is None or len(values) != len(run.energies):
+    values = [value for part in parts for value in part or ()]
+    if len(values) != len(run.energies):
         return None
-    try:
-        return np.array(values, np.float64)
-    except (TypeError, ValueError):
+    if not all(isinstance(value, int | float) for value in values):
         return None
+    return np.array(values, np.float64)
+
+
+def _place(run: Run) -> tuple[Any, ...]:
+    """What `Overview.index` finds a run's cell by."""
+    spec = run.spec
+    label = label_of(spec.solver, spec.settings)
+    budget = spec.seconds, spec.sweeps, spec.threads
+    return spec.problem, label, budget, spec.code
+
+
+def _batches(known: Overview) -> Iterator[list[str]]:
+    """Digests of problems that have about `HELD` runs together."""
+    runs: Counter[int] = Counter()
+    for cell in known.cells:
+        runs[cell.problem] += len(cell.lines)
+    batch, size = [], 0
+    for number, subject in enumerate(known.subjects):
+        batch.append(subject.problem.digest)
+        size += runs[number]
+        if size >= HELD:
+            yield batch
+            batch, size = [], 0
+    if batch:
+        yield batch
+
+
+def _follow(answers: Answers, known: Overview, at: int, runs: Sequence[Run]) -> None:
+    """Times to the targets and, for the longest budget, the course of the gap."""
+    cell = known.cells[at]
+    subject = known.subjects[cell.problem]
+    if math.isnan(subject.best):
+        return
+    traces = GapTraces.of(
+        [_falls(run) for run in runs],
+        np.full(len(runs), _end(known, cell, runs)),
+        subject.best,
+        subject.best + subject.scale,
+    )
+    answers.times[at] = [traces.times_to(gap) for gap in GAPS]
+    last = known.last[cell.problem, cell.solver] == at
+    if last and any(run.status == "ok" for run in runs):
+        answers.bands[at] = quartile_band(traces.at(answers.grids[cell.problem]))
+
+
+def _falls(run: Run) -> Float | None:
+    """A run's trace, down to what was verified; None of a run that failed."""
+    if run.status != "ok" or math.isnan(run.objective):
+        return None
+    final = [run.seconds, run.objective]
+    if run.falls is None or not len(run.falls):
+        return np.array([final])
+    # No report counts for more than the answer bears out.
+    falls = np.maximum(run.falls, [0.0, run.objective])
+    final[0] = max(run.seconds, float(falls[-1, 0]))
+    return np.vstack([falls, final])
+
+
+def _end(known: Overview, cell: Cell, runs: Sequence[Run]) -> float:
+    """How long the runs of a cell were watched.
+
+    It is as long for those that stopped by themselves or failed: nothing more would
+    have come of them. The last run to end takes the longest beyond a soft limit.
+    """
+    limit = known.budgets[cell.budget][0] or 0.0
+    traces = [
+        run.falls[-1, 0] for run in runs if run.falls is not None and len(run.falls)
+    ]
+    seconds = [run.seconds for run in runs if not math.isnan(run.seconds)]
+    return max([limit, *traces, *seconds])
+
+
+def _compare(answers: Answers, known: Overview, at: int, runs: Sequence[Run]) -> None:
+    """Rows, bounds and scores of the runs of a cell that have an answer."""
+    cell = known.cells[at]
+    problem = cell.problem
+    for run in runs:
+        if run.energies is not None:
+            best = answers.best.get(problem, run.energies)
+            answers.best[problem] = np.minimum(best, run.energies)
+        if (bound := lower_bounds(run)) is not None:
+            highest = answers.bounds.get(problem, bound)
+            answers.bounds[problem] = np.maximum(highest, bound)
+        scores = {
+            name: float(value)
+            for name, value in run.scores.items()
+            if isinstance(value, int | float) and math.isfinite(value)
+        }
+        if scores and len(answers.scored) < MOST_SCORED:
+            gap = math.nan
+            if not math.isnan(run.objective):
+                gap = float(known.subjects[problem].gap(run.objective))
+            place = problem, cell.solver, cell.budget
+            answers.scored.append((place, gap, scores))
+    if runs and known.last[problem, cell.solver] == at:
+        ordered = sorted(runs, key=lambda run: run.objective)
+        middle = ordered[(len(runs) - 1) // 2]
+        if middle.energies is not None:
+            answers.rows[at] = middle.energies
 
 
 def _grids(known: Overview) -> dict[int, Float]:
@@ -186,22 +215,9 @@ def _grids(known: Overview) -> dict[int, Float]:
     for at in known.last.values():
         cell = known.cells[at]
         seconds = known.table["seconds"][known.answers(cell)]
-        most = float(np.max(seconds, initial=0.0))
+        most = float(np.max(seconds, initial=1e-6))
         longest[cell.problem] = max(longest.get(cell.problem, 0.0), most)
-    steps = np.linspace(-DECADES, 0, DECADES * POINTS + 1)
-    return {problem: most * 10**steps for problem, most in longest.items()}
-
-
-def _middle(known: Overview, cell: Cell) -> int:
-    """The line of a cell's median answer; of its first run if it has none."""
-    lines = known.answers(cell)
-    if not len(lines):
-        return int(cell.lines[0])
-    order = np.argsort(known.table["objective"][lines], kind="stable")
-    return int(lines[order[(len(lines) - 1) // 2]])
-
-
-def score_names(answers: Answers) -> Sequence[str]:
-    """Names of the scores that runs have, accuracies first."""
-    found = {name for *_, scores in answers.scored for name in scores}
-    return [*(n for n in SCORES if n in found), *sorted(found - SCORES.keys())]
+    return {
+        problem: log_grid(most / 10**DECADES, most, POINTS)
+        for problem, most in longest.items()
+    }

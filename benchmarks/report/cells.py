@@ -10,17 +10,17 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from benchmarks.harness.runs import STATUSES, Problem
 from benchmarks.harness.store import Store
+from benchmarks.stats.traces import ROUNDING, gaps
 from solvers.errors import InputError
+from solvers.qubo import Float
 
 FAULTS = tuple(status for status in STATUSES if status != "ok")
 # Cells that a page holds; beyond, the problems with most runs are shown.
 MOST_CELLS = 20_000
-# Two objectives that differ by this share of the gap's scale are the same.
-TIE = 1e-9
 
 # Seconds, sweeps, threads.
 Budget = tuple[float | None, int | None, int]
@@ -52,14 +52,13 @@ class Subject:
     def scale(self) -> float:
         """What a gap of 1 is: from the best known to nearest, or the best's size."""
         nearest = self.problem.nearest
-        if nearest is not None and nearest - self.best > TIE * abs(nearest):
+        if nearest is not None and nearest - self.best > ROUNDING * abs(nearest):
             return nearest - self.best
         return abs(self.best) or 1.0
 
-    def gap(self, objective: Any) -> Any:
-        """The gap of an objective, or of an array of them; never below 0."""
-        gaps = (np.asarray(objective) - self.best) / self.scale
-        return np.where(gaps <= TIE, 0.0, gaps)
+    def gap(self, objective: ArrayLike) -> Float:
+        """The gap of an objective, or of an array of them."""
+        return gaps(objective, self.best, self.best + self.scale)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -118,15 +117,15 @@ class Overview:
     index: dict[tuple[Any, ...], int] = field(default_factory=dict)
 
     def answers(self, cell: Cell) -> NDArray[np.int64]:
-        """Lines of the table of a cell's runs that have an answer."""
-        good = self.table["status"][cell.lines] == "ok"
-        return cell.lines[good]
+        """Lines of the table of a cell's runs that have an answer with an objective."""
+        return cell.lines[_answered(self.table)[cell.lines]]
 
-    def gaps(self, cell: Cell) -> NDArray[np.float64]:
+    def gaps(self, cell: Cell) -> Float:
         """Gaps of a cell's answers, in increasing order."""
-        objectives = self.table["objective"][self.answers(cell)]
-        found: NDArray[np.float64] = self.subjects[cell.problem].gap(objectives)
-        return np.sort(found)
+        objectives: Float = np.sort(self.table["objective"][self.answers(cell)])
+        if not len(objectives):
+            return objectives
+        return self.subjects[cell.problem].gap(objectives)
 
     def shown(self) -> NDArray[np.int64]:
         """Lines of the table of all runs that are shown."""
@@ -154,7 +153,9 @@ def overview(store: Store) -> Overview:
             groups[place].append(line)
     digests = _chosen(groups)
     subjects = _subjects(store, digests, table)
-    budgets = sorted({span for digest, _, span in groups if digest in digests}, key=_size)
+    budgets = sorted(
+        {span for digest, _, span in groups if digest in digests}, key=_size
+    )
     ranked = _ranked(groups, subjects, table)
     number = {label: i for i, label in enumerate(ranked)}
     cells = sorted(
@@ -206,6 +207,12 @@ def budget_label(budget: Budget) -> str:
     parts += [] if sweeps is None else [f"{sweeps} sweeps"]
     parts += [] if threads == 1 else [f"{threads} threads"]
     return ", ".join(parts) or "no limit"
+
+
+def _answered(table: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
+    """Which runs have an answer that bears out its claim, and an objective."""
+    good: NDArray[np.bool_] = (table["status"] == "ok") & ~np.isnan(table["objective"])
+    return good
 
 
 def _labels(table: dict[str, NDArray[Any]]) -> list[str]:
@@ -261,7 +268,7 @@ def _subjects(
     """The problems in the order of their titles; `digests` is numbered anew."""
     problems = store.problems()
     best: dict[str, float] = dict.fromkeys(digests, math.inf)
-    good = table["status"] == "ok"
+    good = _answered(table)
     for digest, objective in zip(
         table["problem"][good], table["objective"][good], strict=True
     ):
@@ -312,10 +319,11 @@ def _ranked(
         if digest in numbers:
             before = longest.get((digest, label), span)
             longest[digest, label] = max(before, span, key=_size)
+    good = _answered(table)
     medians: dict[str, dict[str, float]] = defaultdict(dict)
     for (digest, label), span in longest.items():
         lines = np.array(groups[digest, label, span])
-        answers = table["objective"][lines[table["status"][lines] == "ok"]]
+        answers = table["objective"][lines[good[lines]]]
         medians[digest][label] = float(np.median(answers)) if len(answers) else math.inf
     ranks: dict[str, list[float]] = defaultdict(list)
     for found in medians.values():

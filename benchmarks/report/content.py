@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.report.answers import GAPS, SCORES, Answers, score_names
-from benchmarks.report.cells import FAULTS, Cell, Overview, budget_label
+from benchmarks.report.cells import FAULTS, Overview, budget_label
+from benchmarks.stats.intervals import Estimate
+from benchmarks.stats.runtimes import Times, kaplan_meier
+from solvers.qubo import Float
 
 # Solvers that are shown at first, if there are more than the second number.
 FIRST, MANY = 8, 10
@@ -37,7 +40,7 @@ def content(
     return {
         "problems": [_problem(known, i) for i in range(len(known.subjects))],
         "solvers": _solvers(known.solvers),
-        "first": FIRST if len(known.solvers) > MANY else len(known.solvers),
+        "first": _first(known),
         "budgets": [
             {"label": budget_label(budget), "seconds": budget[0]}
             for budget in known.budgets
@@ -54,14 +57,14 @@ def content(
         "scores": {
             "names": [SCORES.get(name, name) for name in names],
             "points": [
-                [problem, solver, short(gap, 6), *(short(s.get(n), 5) for n in names)]
-                for problem, solver, gap, s in answers.scored
+                [*place, short(gap, 6), *(short(scores.get(n), 5) for n in names)]
+                for place, gap, scores in answers.scored
             ],
         },
         "rows": rows(known, answers),
         "weights": weights,
         "noWeights": no_weights,
-        "faults": FAULTS,
+        "faults": _faults(known),
         "failures": _table(
             "problem solver budget status message count", _failures(known)
         ),
@@ -85,97 +88,67 @@ def short(value: Any, digits: int = 4) -> float | int | None:
 
 
 def curves(known: Overview, answers: Answers) -> list[dict[str, Any]]:
-    """Median and quartiles of the gap against seconds, at each solver's longest budget."""
-    points = sum(len(answers.grids[known.cells[at].problem]) for at in answers.paths)
+    """Median and quartiles of the gap against seconds, with the longest budgets."""
+    points = sum(len(band.value) for band in answers.bands.values())
     every = max(1, math.ceil(4 * points / MOST_NUMBERS))
     found = []
-    for at in sorted(answers.paths):
+    for at, band in sorted(answers.bands.items()):
         cell = known.cells[at]
-        # Runs that failed have no answer at any time.
-        silent = len(cell.lines) - len(answers.paths[at])
-        gaps = np.array(answers.paths[at])
-        gaps = np.vstack([gaps, np.full((silent, gaps.shape[1]), math.inf)])
-        low, median, high = np.quantile(
-            gaps, (0.25, 0.5, 0.75), axis=0, method="inverted_cdf"
-        )
-        keep = _turns(np.stack([low, median, high]), every)
-        seconds = answers.grids[cell.problem]
+        keep = _turns(np.stack([band.low, band.value, band.high]), every)
         found.append(
             {
                 "problem": cell.problem,
                 "solver": cell.solver,
-                "t": [short(value, 3) for value in seconds[keep]],
-                "median": [short(value) for value in median[keep]],
-                "low": [short(value) for value in low[keep]],
-                "high": [short(value) for value in high[keep]],
+                "t": [short(t, 3) for t in answers.grids[cell.problem][keep]],
+                "median": [short(gap) for gap in band.value[keep]],
+                "low": [short(gap) for gap in band.low[keep]],
+                "high": [short(gap) for gap in band.high[keep]],
             }
         )
-    return [curve for curve in found if curve["t"]]
+    return found
 
 
-def targets(known: Overview, answers: Answers) -> Iterable[list[Any]]:
-    """Time to each gap at the budget at which a solver gets there in least time."""
-    pairs: dict[tuple[int, int], list[int]] = {}
-    for at, cell in enumerate(known.cells):
-        if not math.isnan(known.subjects[cell.problem].best):
-            pairs.setdefault((cell.problem, cell.solver), []).append(at)
-    seeds = {
-        problem: sorted(
-            {
-                int(seed)
-                for cell in known.cells
-                if cell.problem == problem
-                for seed in known.table["seed"][cell.lines]
-            }
-        )
-        for problem in {problem for problem, _ in pairs}
-    }
+def targets(known: Overview, answers: Answers) -> Iterator[list[Any]]:
+    """Time to each gap at the budget at which half of a solver's runs get there first.
+
+    Of two budgets alike it is the longer.
+    """
+    seeds: dict[int, set[int]] = defaultdict(set)
+    pairs: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for at in answers.times:
+        cell = known.cells[at]
+        pairs[cell.problem, cell.solver].append(at)
+        seeds[cell.problem].update(known.table["seed"][cell.lines].tolist())
     for (problem, solver), places in pairs.items():
         for gap in range(len(GAPS)):
-            at = min(places, key=lambda at: _expected(known, answers, at, gap))
+            medians = {at: _median(answers.times[at][gap]) for at in places[::-1]}
+            at = min(medians, key=lambda at: medians[at].value)
+            times = answers.times[at][gap]
             cell = known.cells[at]
-            times = _times(known, answers, at, gap)
-            values = np.sort(list(times.values()))
-            low, median, high = np.quantile(
-                values, (0.25, 0.5, 0.75), method="inverted_cdf"
-            )
+            reached = np.where(times.reached, times.seconds, math.inf)
+            of_seed = dict(zip(known.table["seed"][cell.lines], reached, strict=True))
             yield [
                 problem,
                 solver,
                 gap,
                 cell.budget,
-                int(np.isfinite(values).sum()),
-                len(values),
-                short(median, 3),
-                short(low, 3),
-                short(high, 3),
+                int(times.reached.sum()),
+                len(times.reached),
+                short(medians[at].value, 3),
+                short(medians[at].low, 3),
+                short(medians[at].high, 3),
+                # 0: there is no run with this seed.
                 [
-                    0 if seed not in times else short(max(times[seed], 1e-6), 3)
-                    for seed in seeds[problem]
+                    short(max(of_seed[seed], 1e-6), 3) if seed in of_seed else 0
+                    for seed in sorted(seeds[problem])
                 ],
             ]
 
 
-def _expected(
-    known: Overview, answers: Answers, at: int, gap: int
-) -> tuple[float, int]:
-    """Expected seconds to a target with restarts; of two alike the longer budget."""
-    cell = known.cells[at]
-    times = np.array(list(_times(known, answers, at, gap).values()))
-    reached = np.isfinite(times)
-    spent = known.table["seconds"][cell.lines][~reached]
-    total = float(times[reached].sum() + np.nansum(spent))
-    return (total / reached.sum() if reached.any() else math.inf, -cell.budget)
-
-
-def _times(known: Overview, answers: Answers, at: int, gap: int) -> dict[int, float]:
-    """Seconds to a gap by seed; infinite of runs that missed it or failed."""
-    cell = known.cells[at]
-    held = answers.times.get(at, {})
-    return {
-        int(seed): float(held[seed][gap]) if seed in held else math.inf
-        for seed in known.table["seed"][cell.lines].tolist()
-    }
+def _median(times: Times) -> Estimate:
+    if not times.reached.any():
+        return Estimate(math.inf, math.inf, math.inf)
+    return kaplan_meier(times).median()
 
 
 def rows(known: Overview, answers: Answers) -> list[dict[str, Any]]:
@@ -190,7 +163,7 @@ def rows(known: Overview, answers: Answers) -> list[dict[str, Any]]:
         best = best[:MOST_ROWS]
         scale = subject.scale / max(subject.problem.rows, 1)
 
-        def gaps(energies: NDArray[np.float64]) -> list[Any]:
+        def gaps(energies: Float) -> list[Any]:
             relative = (energies[:MOST_ROWS] - best) / scale  # noqa: B023
             return [short(max(value, 0.0), 3) for value in relative]
 
@@ -217,14 +190,12 @@ def rows(known: Overview, answers: Answers) -> list[dict[str, Any]]:
     return sorted(found, key=lambda part: part["problem"])
 
 
-def _turns(values: NDArray[np.float64], every: int) -> NDArray[np.int64]:
-    """Where curves [3, T] change, of every so many points, from the first answer on."""
+def _turns(values: Float, every: int) -> NDArray[np.int64]:
+    """Where curves [3, T] begin and change, among every so many points."""
     places = np.arange(values.shape[1] - 1, -1, -every)[::-1]
     kept = values[:, places]
-    begun = np.isfinite(kept[1])
-    changed = np.append(True, (kept[:, 1:] != kept[:, :-1]).any(axis=0))
-    first = np.append(begun[:1], begun[1:] & ~begun[:-1])
-    return places[begun & (changed | first)]
+    changed = (kept[:, 1:] != kept[:, :-1]).any(axis=0)
+    return places[np.append(True, changed)]
 
 
 def _problem(known: Overview, number: int) -> dict[str, Any]:
@@ -255,6 +226,19 @@ def _solvers(labels: Sequence[str]) -> list[dict[str, str]]:
     return named
 
 
+def _first(known: Overview) -> list[str]:
+    """Labels of the solvers that are shown at first: the best, and all that failed."""
+    answering = {cell.solver for cell in known.cells if len(known.answers(cell))}
+    if len(answering) <= MANY:
+        return [*known.solvers]
+    best = sorted(answering)[:FIRST]
+    return [
+        label
+        for solver, label in enumerate(known.solvers)
+        if solver in best or solver not in answering
+    ]
+
+
 def _cell(known: Overview, at: int) -> list[Any]:
     cell = known.cells[at]
     gaps = known.gaps(cell)
@@ -266,10 +250,16 @@ def _cell(known: Overview, at: int) -> list[Any]:
         cell.budget,
         int(known.last[cell.problem, cell.solver] == at),
         len(cell.lines),
-        len(gaps),
+        int((known.table["status"][cell.lines] == "ok").sum()),
         *(short(value, 6) for value in spread),
         short(np.median(seconds) if len(seconds) else None, 3),
     ]
+
+
+def _faults(known: Overview) -> list[str]:
+    """The statuses of failures that there are."""
+    there = {*known.table["status"][known.shown()]}
+    return [status for status in FAULTS if status in there]
 
 
 def _failures(known: Overview) -> list[list[Any]]:
@@ -279,12 +269,9 @@ def _failures(known: Overview) -> list[list[Any]]:
         for line in cell.lines:
             if (status := known.table["status"][line]) != "ok":
                 message = known.table["message"][line][:LONGEST]
-                counts[(*_place(cell), status, message)] += 1
+                place = cell.problem, cell.solver, cell.budget
+                counts[(*place, status, message)] += 1
     return [[*key, count] for key, count in counts.most_common(MOST_FAILURES)]
-
-
-def _place(cell: Cell) -> tuple[int, int, int]:
-    return cell.problem, cell.solver, cell.budget
 
 
 def _table(fields: str, lines: Iterable[list[Any]]) -> dict[str, Any]:

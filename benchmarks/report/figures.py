@@ -9,8 +9,8 @@ from typing import Any
 
 from benchmarks.harness.figures import save, style
 
-# Colours that differ for all kinds of colour vision, with dashes and markers that differ
-# without colour: the page's own.
+# The page's own: colours that differ for all kinds of colour vision, with dashes and
+# markers that differ without colour.
 COLOURS = (
     "#0072b2",
     "#d55e00",
@@ -68,7 +68,7 @@ def _figures(content: Mapping[str, Any]) -> Iterator[tuple[str, int, Draw]]:
 def _look(solver: int) -> dict[str, Any]:
     return {
         "color": COLOURS[solver % len(COLOURS)],
-        "linestyle": DASHES[solver % len(DASHES)],
+        "linestyle": DASHES[(solver + solver // len(COLOURS)) % len(DASHES)],
     }
 
 
@@ -90,7 +90,10 @@ def _anytime(ax: Any, content: Mapping[str, Any], number: int) -> bool:
         )
     if not curves:
         return False
+    # Curves begin long before anything happens.
+    begin = min(t for curve in curves for t in curve["t"][1:] or curve["t"])
     ax.set(xscale="log", xlabel="seconds", ylabel="gap to best known")
+    ax.set_xlim(left=begin / 1.3)
     ax.set_yscale("symlog", linthresh=1e-4)
     ax.set_ylim(bottom=0)
     _finish(ax, content, number)
@@ -100,7 +103,9 @@ def _anytime(ax: Any, content: Mapping[str, Any], number: int) -> bool:
 def _targets(ax: Any, content: Mapping[str, Any], number: int) -> bool:
     """Share of the runs at a gap of 1 % against seconds."""
     fields = content["targets"]["fields"]
-    lines = [dict(zip(fields, line, strict=True)) for line in content["targets"]["lines"]]
+    lines = [
+        dict(zip(fields, line, strict=True)) for line in content["targets"]["lines"]
+    ]
     drawn = False
     for line in lines:
         if line["problem"] != number or line["gap"] != 1 or line["solver"] >= LINES:
@@ -111,7 +116,9 @@ def _targets(ax: Any, content: Mapping[str, Any], number: int) -> bool:
             name = content["solvers"][line["solver"]]["short"]
             marker = MARKERS[line["solver"] % len(MARKERS)]
             look = _look(line["solver"])
-            ax.step(times, shares, where="post", marker=marker, ms=3, label=name, **look)
+            ax.step(
+                times, shares, where="post", marker=marker, ms=3, label=name, **look
+            )
             drawn = True
     if drawn:
         ax.set(xscale="log", xlabel="seconds", ylabel="share of runs at a gap of 1 %")

@@ -13,6 +13,8 @@ from benchmarks.report.cells import FAULTS, Cell, Overview, budget_label
 # With fewer seeds than this a median says little.
 FEW_SEEDS = 5
 FEW_LAYERS = 5
+# Pairings that the best solver does not win are named if they are no more than this.
+FEW_EXCEPTIONS = 2
 
 
 def summary(known: Overview) -> list[str]:
@@ -22,35 +24,37 @@ def summary(known: Overview) -> list[str]:
 
 def _winners(known: Overview) -> list[str]:
     """Who is best most often, and how far the best two are from the best known."""
-    wins = Counter(
-        known.solvers[cell.solver] for cells in _pairings(known) for cell in cells
-    )
+    pairings = _pairings(known)
+    wins = Counter(cell.solver for cells in pairings for cell in cells)
     if not wins:
         return ["No run has an answer that bears out its claim."]
-    pairings = len(_pairings(known))
     (first, count), *others = wins.most_common()
     sentence = (
-        f"{first} has the lowest median error in {count} of the {pairings} pairings of "
-        "problem and budget"
+        f"{known.solvers[first]} has the lowest median error in {count} of the "
+        f"{_count(len(pairings), 'pairing')} of problem and budget"
     )
-    if others:
-        rest = [f"{name} in {wins}" for name, wins in others[:3]]
-        sentence += f"; {_joined(rest)}"
-    gaps = {
-        solver: np.array(found)
-        for solver, found in _final_gaps(known).items()
-        if len(found)
-    }
-    said = []
-    for solver in sorted(gaps, key=lambda s: float(np.median(gaps[s])))[:2]:
-        middle, worst = np.median(gaps[solver]), gaps[solver].max()
-        said.append(
-            f"{known.solvers[solver]} ends {percent(middle)} above the best known "
-            f"value (at worst {percent(worst)})"
-        )
+    exceptions = [
+        f"{known.solvers[cell.solver]} on {known.subjects[cell.problem].title} with "
+        f"{budget_label(known.budgets[cell.budget])}"
+        for cells in pairings
+        for cell in cells
+        if cell.solver != first
+    ]
+    if len(exceptions) > FEW_EXCEPTIONS:
+        exceptions = [f"{known.solvers[s]} in {won}" for s, won in others[:3]]
+    if exceptions:
+        sentence += f"; ahead otherwise: {_joined(exceptions)}"
+    gaps = {solver: np.array(found) for solver, found in _final_gaps(known).items()}
+    ranked = sorted(gaps, key=lambda solver: float(np.median(gaps[solver])))[:2]
+    said = [
+        f"{known.solvers[solver]} at {percent(float(np.median(gaps[solver])))} (at "
+        f"worst {percent(float(gaps[solver].max()))})"
+        for solver in ranked
+    ]
     return [
         f"{sentence}.",
-        f"With its longest budget, in the median over the problems, {_joined(said)}.",
+        "With the longest budget, the median gap over the problems (0: best known, "
+        f"100 %: rounding to nearest) is least for {_joined(said)}.",
     ]
 
 
@@ -178,5 +182,5 @@ def _count(number: int, what: str) -> str:
 def _duration(seconds: float) -> str:
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{seconds / size:.3g} {unit}"
+            return f"{round(seconds / size, 1):g} {unit}"
     return f"{seconds:.3g} s"

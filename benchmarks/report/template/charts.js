@@ -42,12 +42,13 @@ function anytimeChart(host, { title, curves, dots, names, format, label, isRatio
     title,
     description: anytimeWords(curves, names, format),
   });
-  const times = [...curves.flatMap((c) => c.t), ...dots.map((d) => d.t)].filter((t) => t > 0);
+  // Curves begin long before anything happens: the plot begins where it does.
+  const times = [...curves.flatMap((c) => c.t.slice(1)), ...dots.map((d) => d.t)];
   const values = [
     ...curves.flatMap((c) => [...c.median, ...c.low, ...c.high]),
     ...dots.map((d) => d.value),
   ].filter((v) => v > 0);
-  const span = [Math.min(...times), Math.max(...times)];
+  const span = [Math.min(...times) / 1.3, Math.max(...times)];
   if (span[0] * 2 > span[1]) span[0] = span[1] / 10;
   const x = logarithmic(span[0], span[1] * 1.02, on.left, on.right, "s");
   const highest = Math.max(...values, isRatio ? 1 : 1e-3);
@@ -73,7 +74,7 @@ function anytimeChart(host, { title, curves, dots, names, format, label, isRatio
       svg("path", {
         d: steps(curve, curve.median, x, y, on.right),
         class: `line ${kind}`,
-        "stroke-dasharray": DASHES[curve.solver % 4],
+        "stroke-dasharray": dashes(curve.solver),
       }),
     );
     if (last !== null) ends.push({ solver: curve.solver, y: y(last) });
@@ -150,7 +151,7 @@ function dotChart(host, { title, description, rows, xLabel, unit, zero, left, fo
       on.picture.append(drawn);
     }
     if (row.note) {
-      on.picture.append(svg("text", { x: on.right, y: height - 5, class: "note end" }, row.note));
+      on.picture.append(svg("text", { x: on.left + 6, y: height + 4, class: "note" }, row.note));
     }
   });
 }
@@ -191,7 +192,7 @@ function profileChart(host, { title, description, series, xLabel, yLabel, unit, 
       svg("path", {
         d: `${path}H${on.right}`,
         class: `line c${each.solver % 8}`,
-        "stroke-dasharray": DASHES[each.solver % 4],
+        "stroke-dasharray": dashes(each.solver),
       }),
     );
     ends.push({ solver: each.solver, y: y(final) });
@@ -219,26 +220,20 @@ function profileChart(host, { title, description, series, xLabel, yLabel, unit, 
 
 // A point for each run: error against a score of the network.
 
-function scatterChart(host, { title, points, xLabel, yLabel, names, full }) {
+function scatterChart(host, { title, points, xLabel, yLabel, names }) {
   const on = canvas(host, {
     height: 280,
     margin: { left: 52, right: 18, top: 24, bottom: 42 },
     title,
     description: `${points.length} runs. ${scatterWords(points, names)}`,
   });
-  const scores = [...points.map((p) => p.score), ...(full === null ? [] : [full])];
+  const scores = points.map((p) => p.score);
   const room = Math.max((Math.max(...scores) - Math.min(...scores)) * 0.08, 0.1);
   const errors = points.map((p) => p.ratio).filter((r) => r > 0);
   const least = Math.min(...errors, 1);
   const x = logarithmic(least / 1.2, Math.max(...errors, least * 2) * 1.2, on.left, on.right, "");
   const y = linear(Math.min(...scores) - room, Math.max(...scores) + room, on.bottom, on.top, (v) => significant(v, 4));
   axes(on, x, y, { xLabel, yLabel });
-  if (full !== null) {
-    on.picture.append(
-      svg("line", { x1: on.left, x2: on.right, y1: y(full), y2: y(full), class: "reference" }),
-      svg("text", { x: on.right, y: y(full) - 5, class: "note end" }, "full precision"),
-    );
-  }
   for (const point of points) {
     const drawn = marker(point.solver, x(point.ratio), y(point.score), 4.2);
     const said = `${names[point.solver]}: ${ratio(point.ratio)}, ${significant(point.score, 4)}`;
@@ -317,7 +312,7 @@ function weightsChart(host, { title, description, up, down }) {
   const x = linear(0, 1, on.left, on.right, (v) => significant(v, 2));
   const most = Math.max(...up, ...down, 1) * 1.05;
   const y = linear(-most, most, on.bottom, on.top, (v) => Math.abs(v).toLocaleString("en"));
-  axes(on, x, y, { xLabel: "before: place between the grid points (0 lower, 1 upper)", yLabel: "weights" });
+  axes(on, x, y, { xLabel: "before: place between the two grid points", yLabel: "after: weights that went up (above) and down (below)" });
   const wide = (on.right - on.left) / up.length;
   const bars = (counts, sign, away) => {
     counts.forEach((count, i) => {
@@ -342,7 +337,5 @@ function weightsChart(host, { title, description, up, down }) {
   bars(down, -1, (i) => i >= half);
   on.picture.append(
     svg("line", { x1: on.left, x2: on.right, y1: y(0), y2: y(0), class: "axis" }),
-    svg("text", { x: on.left + 6, y: on.top + 10, class: "note" }, "after: up"),
-    svg("text", { x: on.left + 6, y: on.bottom - 6, class: "note" }, "after: down"),
   );
 }

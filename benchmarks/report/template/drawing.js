@@ -52,6 +52,14 @@ function seconds(value) {
   return `${significant(value / 60, 3)} min`;
 }
 
+// An interval around a time, in the time's own unit.
+function interval(low, high, middle) {
+  const unit = seconds(middle).split(" ")[1];
+  const factor = { µs: 1e6, ms: 1e3, s: 1, min: 1 / 60 }[unit];
+  const end = (value) => (value === null ? "∞" : significant(value * factor, 3));
+  return low === high ? "" : `[${end(low)}, ${end(high)}]`;
+}
+
 function ratio(value) {
   return value === null || value === undefined ? "–" : value.toFixed(4);
 }
@@ -94,7 +102,7 @@ function logarithmic(low, high, from, to, unit) {
 function linear(low, high, from, to, format = String) {
   const scale = (value) => from + ((value - low) / (high - low)) * (to - from);
   scale.invert = (pixel) => low + ((pixel - from) / (to - from)) * (high - low);
-  const rough = (high - low) / Math.max(2, Math.abs(to - from) / 60);
+  const rough = (high - low) / Math.max(2, Math.abs(to - from) / 40);
   const power = 10 ** Math.floor(Math.log10(rough));
   const step = power * [1, 2, 5, 10].find((m) => m * power >= rough);
   scale.ticks = [];
@@ -108,6 +116,8 @@ function linear(low, high, from, to, format = String) {
 // Solvers keep their colour, dashes and marker whatever is filtered away.
 
 const DASHES = ["", "7 3", "2 3", "9 3 2 3"];
+// Where colours come round again, dashes do not.
+const dashes = (solver) => DASHES[(solver + Math.floor(solver / 8)) % 4];
 const MARKERS = [
   (r) => svg("circle", { r: r * 0.95 }),
   (r) => svg("rect", { x: -r * 0.85, y: -r * 0.85, width: r * 1.7, height: r * 1.7 }),
@@ -145,7 +155,7 @@ function swatch(solver) {
       y1: 6,
       y2: 6,
       class: `line c${solver % 8}`,
-      "stroke-dasharray": DASHES[solver % 4],
+      "stroke-dasharray": dashes(solver),
     }),
     marker(solver, 17, 6, 3.6),
   );

@@ -11,7 +11,7 @@ function drawProfiles(view) {
   if (!times.length) {
     nothing(host, `No run in the selection reaches a gap of ${GAP_NAMES[g]}.`);
   } else {
-    const series = view.solvers
+    const series = view.answering
       .map((s) => ({ solver: s, points: dataProfile(mine.filter((t) => t.solver === s), among.length) }))
       .filter((each) => mine.some((t) => t.solver === each.solver));
     const figure = html("figure", {}, html("figcaption", {}, `Data profile: share of runs at a gap of ${GAP_NAMES[g]}`));
@@ -64,7 +64,7 @@ function profileNumbers(figure, series, unit) {
 function drawPair(host, view, g, among) {
   const figure = html("figure", {}, html("figcaption", {}, `Performance profile of two solvers, to a gap of ${GAP_NAMES[g]}`));
   const bar = html("div", { class: "controls", id: "controls-pair" });
-  const choices = view.solvers.map((s) => [solvers[s].label, names[s]]);
+  const choices = view.answering.map((s) => [solvers[s].label, names[s]]);
   figure.append(bar);
   host.append(figure);
   if (choices.length < 2) {
@@ -72,9 +72,9 @@ function drawPair(host, view, g, among) {
     return;
   }
   // A solver that is filtered away gives its place to the first that is not.
-  const chosen = [state.a, state.b].map((label) => view.solvers.find((s) => solvers[s].label === label));
-  const first = chosen[0] ?? view.solvers.find((s) => s !== chosen[1]);
-  const second = chosen[1] ?? view.solvers.find((s) => s !== first);
+  const chosen = [state.a, state.b].map((label) => view.answering.find((s) => solvers[s].label === label));
+  const first = chosen[0] ?? view.answering.find((s) => s !== chosen[1]);
+  const second = chosen[1] ?? view.answering.find((s) => s !== first);
   const pair = [first, second];
   ["a", "b"].forEach((name, i) => {
     control(bar, name, i ? "with" : "Compare", choices);
@@ -131,17 +131,20 @@ function drawAccuracy(view) {
   }
   control(bar, "score", "Score", data.scores.names.map((name) => [name, name]));
   const column = data.scores.names.indexOf(state.score);
-  const points = data.scores.points
-    .map(([problem, solver, gap, ...values]) => ({
+  const scored = data.scores.points
+    .map(([problem, solver, budget, gap, ...values]) => ({
       problem,
       solver,
+      values,
       ratio: toRatio(problems[problem], gap),
       score: values[column] ?? null,
     }))
-    .filter((point) => view.inView(point) && point.score !== null && point.ratio > 0);
+    .filter(view.inView);
+  drawScores(view, scored);
+  const points = scored.filter((point) => point.score !== null && point.ratio > 0);
   const drawn = view.problems.filter((p) => points.some((point) => point.problem === p));
   if (!drawn.length) {
-    nothing(host, "No run in the selection has this score.");
+    nothing(host, "No run in the selection has this score and an error.");
     return;
   }
   multiples("accuracy", host, drawn, titleOf, (p, inside, figure) => {
@@ -152,7 +155,6 @@ function drawAccuracy(view) {
       xLabel: "error as a ratio to nearest",
       yLabel: state.score,
       names,
-      full: problems[p].full?.[state.score] ?? null,
     });
     numbersOf(figure, `${titleOf(p)}: error and ${state.score}`, ["Solver", "Ratio to nearest", state.score], () =>
       mine.map((point) => [names[point.solver], ratio(point.ratio), significant(point.score, 4)]),
@@ -161,16 +163,52 @@ function drawAccuracy(view) {
   host.append(keyOf(view));
 }
 
+function drawScores(view, scored) {
+  const rows = view.problems.flatMap((problem) =>
+    view.solvers
+      .map((solver) => {
+        const mine = scored.filter((point) => point.problem === problem && point.solver === solver);
+        const mean = (column) => {
+          const values = mine.map((point) => point.values[column]).filter((value) => value !== null);
+          return values.length ? values.reduce((a, b) => a + b) / values.length : null;
+        };
+        return { problem, solver, runs: mine.length, means: data.scores.names.map((_, i) => mean(i)) };
+      })
+      .filter((row) => row.runs),
+  );
+  tableOf(document.getElementById("all-scores"), {
+    id: "scores",
+    caption: "Scores, means over the scored runs of all budgets",
+    order: state.order.scores,
+    sort: sortTable,
+    rows,
+    empty: "No scores in the selection.",
+    columns: [
+      problemColumn,
+      solverColumn,
+      { key: "runs", title: "Runs", numeric: true, value: (row) => row.runs },
+      ...data.scores.names.map((name, i) => ({
+        key: `s${i}`,
+        title: name,
+        numeric: true,
+        value: (row) => row.means[i],
+        show: (row) => (row.means[i] === null ? "–" : significant(row.means[i], 4)),
+      })),
+    ],
+  });
+}
+
 function drawRows(view) {
   const host = body("rows");
   const parts = data.rows.filter((part) => view.problems.includes(part.problem));
-  const linesOf = (part) => [
-    ...part.solvers
+  const linesOf = (part) => {
+    const lines = part.solvers
       .filter((each) => view.solvers.includes(each.solver))
-      .toSorted((a, b) => view.solvers.indexOf(a.solver) - view.solvers.indexOf(b.solver))
-      .map((each) => ({ label: names[each.solver], values: each.gaps })),
-    ...(part.bounds ? [{ label: "bound", values: part.bounds }] : []),
-  ];
+      .toSorted((a, b) => a.solver - b.solver)
+      .map((each) => ({ label: names[each.solver], values: each.gaps }));
+    if (lines.length && part.bounds) lines.push({ label: "bound", values: part.bounds });
+    return lines;
+  };
   const some = parts.filter((part) => linesOf(part).length);
   if (!some.length) nothing(host, "No run in the selection keeps its rows.");
   else {

@@ -43,8 +43,14 @@ function multiples(name, host, items, title, drawEach) {
 }
 
 function clip(text, pixels) {
-  const most = Math.floor(pixels / 6.6);
-  return text.length <= most ? text : `${text.slice(0, Math.max(most - 1, 1))}…`;
+  const most = Math.max(Math.floor(pixels / 6.6), 2);
+  return text.length <= most ? text : `${text.slice(0, most - 1)}…`;
+}
+
+// Problems differ at the end of their names: layer and bits.
+function clipStart(text, pixels) {
+  const most = Math.max(Math.floor(pixels / 6.6), 2);
+  return text.length <= most ? text : `…${text.slice(1 - most)}`;
 }
 
 const titleOf = (index) => problems[index].title;
@@ -75,9 +81,9 @@ function drawResults(view) {
     ...budgets.map((budget, i) => [String(i), budget.label]),
   ]);
   const host = body("results");
-  const left = Math.min(230, host.clientWidth * 0.36);
+  const left = Math.min(230, host.clientWidth * 0.4);
   const lines = view.problems.map((p) => ({
-    label: clip(titleOf(p), left - 8),
+    label: clipStart(titleOf(p), left - 8),
     marks: cellsAt(p, view)
       .filter((cell) => cell.gap !== null)
       .map((cell) => ({ solver: cell.solver, value: cell.gap, name: names[cell.solver] })),
@@ -100,7 +106,7 @@ function drawResults(view) {
         })
         .join("; "),
       rows: open.has("results") ? some : some.slice(0, 2 * FIRST),
-      xLabel: "gap to best known (0: reached; 100 %: as rounding to nearest)",
+      xLabel: "gap to best known (100 %: nearest)",
       unit: "%",
       zero: some.some((line) => line.marks.some((mark) => mark.value < 1e-7)),
       left,
@@ -126,8 +132,13 @@ function drawResults(view) {
         value: (row) => row.budget,
         show: (row) => budgets[row.budget].label,
       },
-      { key: "runs", title: "Runs", numeric: true, value: (row) => row.runs },
-      { key: "failed", title: "Failed", numeric: true, value: (row) => row.runs - row.ok },
+      {
+        key: "runs",
+        title: "Runs",
+        numeric: true,
+        value: (row) => row.ok,
+        show: (row) => (row.ok === row.runs ? String(row.runs) : html("strong", {}, `${row.ok} of ${row.runs}`)),
+      },
       {
         key: "objective",
         title: "Objective",
@@ -140,18 +151,18 @@ function drawResults(view) {
       },
       {
         key: "ratio",
-        title: "Ratio to nearest",
+        title: "Of nearest",
         numeric: true,
         value: (row) => toRatio(problems[row.problem], row.gap),
         show: (row) => ratio(toRatio(problems[row.problem], row.gap)),
       },
       { key: "gap", title: "Gap", numeric: true, value: (row) => row.gap, show: (row) => percent(row.gap) },
       {
-        key: "spread",
-        title: "of the seeds",
+        key: "highest",
+        title: "Worst gap",
         numeric: true,
-        value: (row) => (row.gap === null ? null : row.highest - row.lowest),
-        show: (row) => (row.gap === null ? "–" : `${percent(row.lowest)} to ${percent(row.highest)}`),
+        value: (row) => row.highest,
+        show: (row) => percent(row.highest),
       },
       {
         key: "seconds",
@@ -166,7 +177,7 @@ function drawResults(view) {
 
 // The key of the marks, where no line carries a label.
 function keyOf(view) {
-  return html("div", { class: "key" }, ...view.solvers.map((s) => html("span", {}, ...withSwatch(s))));
+  return html("div", { class: "key" }, ...view.answering.map((s) => html("span", {}, ...withSwatch(s))));
 }
 
 function drawBest(view) {
@@ -265,7 +276,7 @@ function drawTargets(view) {
   if (!drawn.length) nothing(host, "No target can be computed for the selection.");
   multiples("targets", host, drawn, titleOf, (p, inside) => {
     const left = Math.min(92, host.clientWidth * 0.26);
-    const lines = view.solvers
+    const lines = view.answering
       .map((s) => {
         const mine = rows.filter((t) => t.problem === p && t.solver === s);
         const reached = mine.filter((t) => t.median !== null);
@@ -274,7 +285,6 @@ function drawTargets(view) {
           label: clip(names[s], left - 8),
           joined: true,
           any: mine.length,
-          first: reached.length ? -10 * reached.length + reached.at(-1).median : Infinity,
           note: missed.length === GAPS.length ? "reaches none of the targets" : "",
           marks: distinct(
             reached.map((t) => ({
@@ -293,7 +303,7 @@ function drawTargets(view) {
         .map((l) => `${l.label}: ${l.marks.map((m) => `gap ${m.text} % in ${seconds(m.value)}`).join(", ") || "none"}`)
         .join("; "),
       rows: lines,
-      xLabel: "seconds until half of the runs have the gap named in the mark (in %)",
+      xLabel: "seconds; in the marks: gap in %",
       unit: "s",
       zero: false,
       left,
@@ -301,7 +311,7 @@ function drawTargets(view) {
     });
   });
   const byPair = view.problems.flatMap((problem) =>
-    view.solvers
+    view.answering
       .map((solver) => ({
         problem,
         solver,
@@ -311,7 +321,7 @@ function drawTargets(view) {
   );
   tableOf(document.getElementById("all-targets"), {
     id: "targets",
-    caption: "Median seconds to each gap [95 % interval], and how many runs reached it",
+    caption: "Median time to each gap [95 % interval], and how many runs reached it where not all did",
     order: state.order.targets,
     sort: sortTable,
     rows: byPair,
@@ -326,11 +336,9 @@ function drawTargets(view) {
         show: (row) => {
           const t = row.gaps[g];
           if (!t) return "–";
-          const interval = t.low === null ? "" : ` [${seconds(t.low)}, ${t.high === null ? "∞" : seconds(t.high)}]`;
-          return [
-            t.median === null ? "not reached" : seconds(t.median),
-            html("small", {}, `${t.median === null ? "" : interval} ${t.reached}/${t.of}`),
-          ];
+          const of = t.reached === t.of ? "" : ` ${t.reached} of ${t.of}`;
+          if (t.median === null) return html("small", {}, t.reached ? of : "missed");
+          return [seconds(t.median), html("small", {}, ` ${interval(t.low, t.high, t.median)}${of}`)];
         },
       })),
     ],

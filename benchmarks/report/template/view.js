@@ -8,7 +8,7 @@ const cells = objects(data.cells);
 const targets = objects(data.targets);
 const names = solvers.map((solver) => solver.short);
 const GAPS = [0.1, 0.01, 0.001, 0];
-const GAP_NAMES = ["10 %", "1 %", "0.1 %", "0"];
+const GAP_NAMES = ["10 %", "1 %", "0.1 %", "0 %"];
 
 const unique = (values) => [...new Set(values)];
 const CHOICES = {
@@ -21,7 +21,7 @@ const CHOICES = {
 const DEFAULTS = {
   layer: CHOICES.layer,
   bits: CHOICES.bits,
-  solver: CHOICES.solver.slice(0, data.first),
+  solver: data.first,
   measure: "gap",
   gap: "1",
   budget: "last",
@@ -35,6 +35,7 @@ const ORDERS = {
   best: "problem",
   results: "problem",
   targets: "problem",
+  scores: "problem",
   rows: "problem",
   statuses: "solver",
   failures: "-count",
@@ -80,8 +81,10 @@ function selected() {
     (i) => state.layer.includes(problems[i].layer) && state.bits.includes(problems[i].bits),
   );
   const running = solvers.map((_, i) => i).filter((i) => state.solver.includes(solvers[i].label));
+  // Solvers without any answer are in the tables, but in no plot.
+  const answering = running.filter((i) => cells.some((cell) => cell.solver === i && cell.gap !== null));
   const inView = (each) => shown.includes(each.problem) && running.includes(each.solver);
-  return { problems: shown, solvers: running, inView };
+  return { problems: shown, solvers: running, answering, inView };
 }
 
 function toggle(name, value) {

@@ -1,0 +1,326 @@
+"""The report's numbers, words and page, without a browser."""
+
+from __future__ import annotations
+
+import html
+import importlib.util
+import json
+import math
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness.runs import Problem, Run, Spec
+from benchmarks.harness.store import Store
+from benchmarks.report import answers, cells, content, figures, weights, words
+from benchmarks.report.cells import overview
+from solvers.errors import InputError
+from tests import report_cases
+from tests.report_cases import BUDGETS, FAULTS, HOSTILE, SEEDS, SOLVERS
+
+needs_extra = pytest.mark.skipif(
+    any(importlib.util.find_spec(name) is None for name in ("jinja2", "matplotlib")),
+    reason="the extra report is not installed",
+)
+SECTIONS = (
+    "summary",
+    "results",
+    "anytime",
+    "targets",
+    "profiles",
+    "accuracy",
+    "rows",
+    "weights",
+    "failures",
+    "environment",
+    "protocol",
+    "limits",
+)
+
+
+@pytest.fixture
+def store() -> Iterator[Store]:
+    with Store(None) as held:
+        yield held
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("report")
+    path = report_cases.stored(folder)
+    problems = str(folder / "problems")
+    out = folder / "out"
+    assert (
+        benchmarks(["report", str(path), "-o", str(out), "--problems", problems]) == 0
+    )
+    return out / "index.html"
+
+
+def data_of(page: Path) -> dict:
+    pattern = r'<script type="application/json" id="data">(.*?)</script>'
+    (text,) = re.findall(pattern, page.read_text("utf-8"), re.DOTALL)
+    return json.loads(text)
+
+
+def lines_of(table: dict) -> list[dict]:
+    return [dict(zip(table["fields"], line, strict=True)) for line in table["lines"]]
+
+
+def simple(problem: str, solver: str, objective: float, **more) -> Run:
+    spec = Spec(problem=problem, solver=solver, code=more.pop("code", "a"), seconds=1.0)
+    spec = replace(spec, seed=more.pop("seed", 0), **more.pop("spec", {}))
+    defaults = {"status": "ok", "seconds": 1.0, "began": "2026-01-01"}
+    return Run(spec=spec, objective=objective, **{**defaults, **more})
+
+
+def test_cells_hold_every_run_once_and_the_best_solver_comes_first(store):
+    report_cases.fill(store)
+    known = overview(store)
+    assert sorted(known.shown()) == list(range(len(known.table["run_id"])))
+    # Rank by rank the solvers of the cases try fewer answers; two are as good.
+    assert known.solvers[0] == SOLVERS[0]
+    assert {subject.title for subject in known.subjects} == {
+        "net.one, 3 bits",
+        "net.two, 2 bits",
+    }
+    for (_, solver), at in known.last.items():
+        if known.solvers[solver] in SOLVERS:
+            assert known.budgets[known.cells[at].budget] == (BUDGETS[-1], None, 1)
+
+
+def test_gaps_lie_between_the_best_known_and_nearest(store):
+    store.add_problem(Problem(digest="p", name="p", nearest=3.0))
+    store.add(simple("p", "good", 1.0))
+    store.add(simple("p", "bad", 2.0))
+    store.add(simple("p", "liar", 0.5, status="invalid"))
+    known = overview(store)
+    assert known.subjects[0].best == 1.0
+    found = {known.solvers[c.solver]: known.gaps(c).tolist() for c in known.cells}
+    assert found == {"good": [0.0], "bad": [0.5], "liar": []}
+
+
+@pytest.mark.parametrize(("nearest", "gap"), [(None, 0.5), (-4.0, 0.5), (-2.0, 1.0)])
+def test_without_a_worse_nearest_gaps_are_relative_to_the_best(store, nearest, gap):
+    store.add_problem(Problem(digest="p", name="p", kind="qubo", nearest=nearest))
+    store.add(simple("p", "good", -4.0))
+    store.add(simple("p", "bad", -2.0))
+    known = overview(store)
+    worst = max(float(known.gaps(cell)[0]) for cell in known.cells)
+    assert worst == pytest.approx(gap)
+
+
+def test_runs_of_older_code_are_left_out_and_counted(store):
+    store.add_problem(Problem(digest="p", name="p", nearest=3.0))
+    store.add(simple("p", "s", 1.0, code="new", began="2026-02-01"))
+    store.add(simple("p", "s", 2.0, code="old", began="2026-01-01"))
+    known = overview(store)
+    assert [known.gaps(cell).tolist() for cell in known.cells] == [[0.0]]
+    assert known.outdated == 1
+    said = " ".join(words.limits(known, answers.gather(store, known)))
+    assert "1 run by earlier versions of the code is left out" in said
+
+
+def test_equal_names_are_told_apart(store):
+    for digest in ("aaaaaaaa", "bbbbbbbb"):
+        store.add_problem(Problem(digest=digest, name="p", nearest=3.0))
+        store.add(simple(digest, "s", 1.0, spec={"settings": {"part": digest[0]}}))
+    known = overview(store)
+    assert [subject.title for subject in known.subjects] == ["p, aaaaaa", "p, bbbbbb"]
+    assert sorted(known.solvers) == ["s part=a", "s part=b"]
+    named = [solver["short"] for solver in content._solvers(known.solvers)]
+    assert named == ["s 1", "s 2"]
+
+
+def test_times_to_targets_come_from_traces_that_the_answer_bears_out(store):
+    store.add_problem(Problem(digest="p", name="p", nearest=10.0))
+    # Gaps 0.5, 0.05 and 0; the trace of the second claims more than its answer holds.
+    honest = np.array([[0.1, 5.0], [0.2, 0.5], [0.4, 0.0]])
+    store.add(simple("p", "s", 0.0, falls=honest))
+    store.add(simple("p", "s", 0.5, seed=1, falls=honest))
+    store.add(simple("p", "s", math.nan, seed=2, status="crash"))
+    known = overview(store)
+    numbers = content.content(known, answers.gather(store, known), [], "")
+    found = {line["gap"]: line for line in lines_of(numbers["targets"])}
+    assert found[0]["times"] == [0.2, 0.2, None]
+    assert found[0]["median"] == 0.2
+    assert found[3]["times"] == [0.4, None, None]
+    assert (found[3]["median"], found[3]["reached"], found[3]["of"]) == (None, 1, 3)
+
+
+def test_the_budget_of_a_target_is_the_one_that_gets_there_first(store):
+    store.add_problem(Problem(digest="p", name="p", nearest=10.0))
+    for seconds, at in ((1.0, 0.9), (0.2, 0.15)):
+        falls = np.array([[at, 0.0]])
+        spec = {"seconds": seconds}
+        store.add(simple("p", "s", 0.0, falls=falls, seconds=seconds, spec=spec))
+    known = overview(store)
+    numbers = content.content(known, answers.gather(store, known), [], "")
+    for line in lines_of(numbers["targets"]):
+        assert numbers["budgets"][line["budget"]]["seconds"] == 0.2
+        assert line["median"] == 0.15
+
+
+def test_curves_fall_and_end_at_the_median_answer(store):
+    report_cases.fill(store)
+    known = overview(store)
+    numbers = content.content(known, answers.gather(store, known), [], "")
+    assert len(numbers["curves"]) == 2 * len(SOLVERS)
+    ends = {
+        (line["problem"], line["solver"]): line["gap"]
+        for line in lines_of(numbers["cells"])
+        if line["last"]
+    }
+    for curve in numbers["curves"]:
+        assert curve["t"] == sorted(curve["t"])
+        for key in ("median", "low", "high"):
+            assert curve[key] == sorted(curve[key], reverse=True)
+        end = ends[curve["problem"], curve["solver"]]
+        assert curve["median"][-1] == pytest.approx(min(end, 1.0), rel=1e-3)
+
+
+def test_rows_are_measured_from_their_best_and_their_bound(store):
+    report_cases.fill(store)
+    known = overview(store)
+    parts = content.rows(known, answers.gather(store, known))
+    assert [part["problem"] for part in parts] == [0, 1]
+    for part in parts:
+        assert all(gap >= 0 for line in part["solvers"] for gap in line["gaps"])
+        assert np.all(np.array(part["lower"]) <= part["best"])
+
+
+@pytest.mark.parametrize(
+    "info", [(), ({},), ({"lower_bound": [1.0]},), ({"lower_bound": ["x", 1.0]},)]
+)
+def test_remarks_that_are_no_bounds_are_none(info):
+    run = simple("p", "s", 1.0, info=info, energies=np.ones(2))
+    assert answers.lower_bounds(run) is None
+
+
+def test_weights_are_counted_by_place_and_direction():
+    problem = report_cases.rounding(1, 3)
+    nearest = problem.nearest()
+    counted = weights.counted(problem, nearest)
+    assert counted["other"] == counted["beyond"] == 0
+    half = weights.BINS // 2
+    assert sum(counted["up"][:half]) == sum(counted["down"][half:]) == 0
+    assert sum(counted["up"]) + sum(counted["down"]) == counted["free"]
+    assert counted["free"] + counted["fixed"] == problem.weight.size
+    assert weights.counted(problem, 1 - nearest)["other"] == counted["free"]
+    assert weights.counted(problem, nearest + np.int16(1))["beyond"] > 0
+
+
+def test_the_summary_says_who_is_best_and_what_failed(store):
+    report_cases.fill(store)
+    first, second, third = words.summary(overview(store))
+    assert first.startswith(f"{SOLVERS[0]} has the lowest median error in ")
+    assert "of the 4 pairings" in first
+    assert SOLVERS[0] in second
+    runs = 2 * len(SOLVERS) * len(SEEDS) * len(BUDGETS) + len(FAULTS)
+    assert third.startswith(f"This is from {runs} runs")
+    assert f"{len(FAULTS)} of them" in third
+    assert all(f"1 {fault}" in third for fault in FAULTS)
+
+
+def test_a_store_in_which_all_failed_has_a_summary(store):
+    store.add_problem(Problem(digest="p", name="p"))
+    store.add(simple("p", "s", math.nan, status="crash", seconds=math.nan))
+    known = overview(store)
+    gathered = answers.gather(store, known)
+    assert words.summary(known)[0].startswith("No run has an answer")
+    numbers = content.content(known, gathered, [], "")
+    assert json.loads(content.as_json(numbers))["curves"] == []
+    assert words.limits(known, gathered)
+
+
+def test_too_many_cells_leave_out_the_problems_with_fewest_runs(store, monkeypatch):
+    monkeypatch.setattr(cells, "MOST_CELLS", 2)
+    for digest, solvers in (("a", "s"), ("b", "st"), ("c", "s")):
+        store.add_problem(Problem(digest=digest, name=digest, nearest=3.0))
+        for solver in solvers:
+            store.add(simple(digest, solver, 1.0))
+    known = overview(store)
+    assert [subject.title for subject in known.subjects] == ["b"]
+    assert known.left_out == 2
+    answers.gather(store, known)
+
+
+def test_an_empty_store_is_refused(store):
+    with pytest.raises(InputError, match="no runs to report on"):
+        overview(store)
+
+
+@needs_extra
+def test_the_page_has_every_section_and_needs_nothing_else(page):
+    text = page.read_text("utf-8")
+    for section in SECTIONS:
+        assert f'<section id="{section}"' in text
+        assert f'href="#{section}"' in text
+    # Names of standards are no addresses that a browser would fetch.
+    outside = set(re.findall(r"https?://[^\s\"'<>]*", text))
+    assert outside == {"http://www.w3.org/2000/svg"}
+    assert not re.search(
+        r"<(?:script|img|iframe|link)[^>]+(?:src|href)=\"(?!data:)", text
+    )
+    assert page.stat().st_size < 6_000_000
+
+
+@needs_extra
+def test_names_of_any_kind_stay_text(page):
+    text = page.read_text("utf-8")
+    assert HOSTILE not in text
+    assert text.count("</script>") == 2
+    data = data_of(page)
+    assert any(HOSTILE in solver["label"] for solver in data["solvers"])
+    messages = {line["message"] for line in lines_of(data["failures"])}
+    assert messages == {f"{HOSTILE} {fault}" for fault in FAULTS}
+    (summary,) = re.findall(r'<section id="summary".*?</section>', text, re.DOTALL)
+    assert "pairings of problem and budget" in html.unescape(summary)
+
+
+@needs_extra
+def test_figures_lie_beside_the_page(page):
+    names = {path.name for path in page.parent.iterdir()}
+    for kind in ("anytime", "targets", "weights"):
+        for suffix in (".svg", ".png"):
+            assert f"{kind}-1-net.one-3-bits{suffix}" in names
+    linked = set(re.findall(r'<a href="([^"#]+)"', page.read_text("utf-8")))
+    assert linked == names - {"index.html"}
+
+
+@needs_extra
+def test_without_the_problems_the_page_says_why_there_are_no_weights(
+    tmp_path, monkeypatch
+):
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    path = report_cases.stored(tmp_path)
+    out = tmp_path / "out"
+    assert benchmarks(["report", str(path), "-o", str(out)]) == 0
+    assert data_of(out / "index.html")["weights"] == []
+    assert "--problems DIR" in data_of(out / "index.html")["noWeights"]
+
+
+@needs_extra
+def test_bad_input_is_one_line(tmp_path, capsys):
+    for store, message in (("none.store", "does not exist"), ("text", "not a store")):
+        (tmp_path / "text").write_text("no store" * 100)
+        arguments = [str(tmp_path / store), "-o", str(tmp_path / "out")]
+        assert benchmarks(["report", *arguments]) == 2
+        (line,) = capsys.readouterr().err.splitlines()
+        assert message in line
+
+
+@pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
+def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys, package):
+    from benchmarks.commands import report
+
+    monkeypatch.setattr(
+        report, "find_spec", lambda name: None if name == package else object()
+    )
+    assert benchmarks(["report", "any", "-o", str(tmp_path)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line.startswith(f"error: report: {package} is not installed; pip install")

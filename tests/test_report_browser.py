@@ -215,7 +215,7 @@ def test_the_order_of_a_sorted_column_is_that_of_its_numbers(opened):
         "document.querySelector('[data-key=\"results.gap\"]').click()"
     )
     gaps = [
-        float(text.removesuffix(" %").removeprefix("< "))
+        float(text.removesuffix("\u00a0%").removeprefix("<\u00a0"))
         for text in column(opened, "results", 6)
         if text != "–"
     ]

@@ -173,11 +173,11 @@ def _end(known: Overview, cell: Cell, runs: Sequence[Run]) -> float:
     have come of them. The last run to end takes the longest beyond a soft limit.
     """
     limit = known.budgets[cell.budget][0] or 0.0
-    traces = [
-        run.falls[-1, 0] for run in runs if run.falls is not None and len(run.falls)
-    ]
     seconds = [run.seconds for run in runs if not math.isnan(run.seconds)]
-    return max([limit, *traces, *seconds])
+    for run in runs:
+        if run.falls is not None and len(run.falls):
+            seconds.append(float(run.falls[-1, 0]))
+    return max([limit, *seconds])
 
 
 def _compare(answers: Answers, known: Overview, at: int, runs: Sequence[Run]) -> None:

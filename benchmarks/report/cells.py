@@ -118,7 +118,7 @@ class Overview:
 
     def answers(self, cell: Cell) -> NDArray[np.int64]:
         """Lines of the table of a cell's runs that have an answer with an objective."""
-        return cell.lines[_answered(self.table)[cell.lines]]
+        return cell.lines[_answered(self.table, cell.lines)]
 
     def gaps(self, cell: Cell) -> Float:
         """Gaps of a cell's answers, in increasing order."""
@@ -209,10 +209,12 @@ def budget_label(budget: Budget) -> str:
     return ", ".join(parts) or "no limit"
 
 
-def _answered(table: dict[str, NDArray[Any]]) -> NDArray[np.bool_]:
+def _answered(
+    table: dict[str, NDArray[Any]], lines: NDArray[np.int64] | slice
+) -> NDArray[np.bool_]:
     """Which runs have an answer that bears out its claim, and an objective."""
-    good: NDArray[np.bool_] = (table["status"] == "ok") & ~np.isnan(table["objective"])
-    return good
+    objectives: Float = table["objective"][lines]
+    return np.asarray(table["status"][lines] == "ok") & ~np.isnan(objectives)
 
 
 def _labels(table: dict[str, NDArray[Any]]) -> list[str]:
@@ -253,7 +255,8 @@ def _chosen(groups: dict[tuple[str, str, Budget], list[int]]) -> dict[str, int]:
     for (digest, *_), lines in groups.items():
         runs[digest] += len(lines)
         cells[digest] += 1
-    chosen, size = [], 0
+    chosen: list[str] = []
+    size = 0
     for digest, _ in runs.most_common():
         size += cells[digest]
         if size > MOST_CELLS and chosen:
@@ -268,7 +271,7 @@ def _subjects(
     """The problems in the order of their titles; `digests` is numbered anew."""
     problems = store.problems()
     best: dict[str, float] = dict.fromkeys(digests, math.inf)
-    good = _answered(table)
+    good = _answered(table, slice(None))
     for digest, objective in zip(
         table["problem"][good], table["objective"][good], strict=True
     ):
@@ -319,7 +322,7 @@ def _ranked(
         if digest in numbers:
             before = longest.get((digest, label), span)
             longest[digest, label] = max(before, span, key=_size)
-    good = _answered(table)
+    good = _answered(table, slice(None))
     medians: dict[str, dict[str, float]] = defaultdict(dict)
     for (digest, label), span in longest.items():
         lines = np.array(groups[digest, label, span])

@@ -195,7 +195,8 @@ def _turns(values: Float, every: int) -> NDArray[np.int64]:
     places = np.arange(values.shape[1] - 1, -1, -every)[::-1]
     kept = values[:, places]
     changed = (kept[:, 1:] != kept[:, :-1]).any(axis=0)
-    return places[np.append(True, changed)]
+    turns: NDArray[np.int64] = places[np.append(True, changed)]
+    return turns
 
 
 def _problem(known: Overview, number: int) -> dict[str, Any]:

@@ -44,8 +44,9 @@ def draw(folder: Path, content: Mapping[str, Any]) -> list[str]:
     written = []
     with style():
         for name, number, one in _figures(content):
-            figure = Figure(figsize=(4.8, 3.2), layout="constrained")
+            figure = Figure(figsize=(4.8, 3.2))
             FigureCanvasAgg(figure)
+            figure.subplots_adjust(0.14, 0.14, 0.97, 0.93)
             if one(figure.add_subplot(), number):
                 for suffix in SUFFIXES:
                     save(folder / f"{name}{suffix}", figure)
@@ -92,9 +93,11 @@ def _anytime(ax: Any, content: Mapping[str, Any], number: int) -> bool:
         return False
     # Curves begin long before anything happens.
     begin = min(t for curve in curves for t in curve["t"][1:] or curve["t"])
-    ax.set(xscale="log", xlabel="seconds", ylabel="gap to best known")
+    _seconds(ax)
     ax.set_xlim(left=begin / 1.3)
+    ax.set_ylabel("gap to best known")
     ax.set_yscale("symlog", linthresh=1e-4)
+    ax.yaxis.set_major_formatter(lambda gap, _: f"{100 * gap:g} %")
     ax.set_ylim(bottom=0)
     _finish(ax, content, number)
     return True
@@ -121,7 +124,8 @@ def _targets(ax: Any, content: Mapping[str, Any], number: int) -> bool:
             )
             drawn = True
     if drawn:
-        ax.set(xscale="log", xlabel="seconds", ylabel="share of runs at a gap of 1 %")
+        _seconds(ax)
+        ax.set_ylabel("share of runs at a gap of 1 %")
         ax.set_ylim(0, 1.03)
         _finish(ax, content, number)
     return drawn
@@ -152,6 +156,13 @@ def _weights(ax: Any, content: Mapping[str, Any], number: int) -> bool:
     name = content["solvers"][best["solver"]]["short"]
     ax.set_title(f"{content['problems'][number]['title']}: {name}", fontsize=8)
     return True
+
+
+def _seconds(ax: Any) -> None:
+    """A logarithmic axis, with plain numbers."""
+    ax.set(xscale="log", xlabel="seconds")
+    ax.xaxis.set_major_formatter(lambda seconds, _: f"{seconds:g}")
+    ax.xaxis.set_minor_formatter(lambda *_: "")
 
 
 def _finish(ax: Any, content: Mapping[str, Any], number: int) -> None:

@@ -15,6 +15,8 @@ FEW_SEEDS = 5
 FEW_LAYERS = 5
 # Pairings that the best solver does not win are named if they are no more than this.
 FEW_EXCEPTIONS = 2
+# A number and its unit are never parted.
+SPACE = "\u00a0"
 
 
 def summary(known: Overview) -> list[str]:
@@ -54,7 +56,7 @@ def _winners(known: Overview) -> list[str]:
     return [
         f"{sentence}.",
         "With the longest budget, the median gap over the problems (0: best known, "
-        f"100 %: rounding to nearest) is least for {_joined(said)}.",
+        f"100{SPACE}%: rounding to nearest) is least for {_joined(said)}.",
     ]
 
 
@@ -85,7 +87,7 @@ def _effort(known: Overview) -> str:
     """How many runs there are, what they took, and how many failed."""
     lines = known.shown()
     statuses = Counter(known.table["status"][lines].tolist())
-    failed = [f"{statuses[name]} {name}" for name in FAULTS if statuses[name]]
+    failed = [f"{statuses[name]:,} {name}" for name in FAULTS if statuses[name]]
     seeds = sorted({len(cell.lines) for cell in known.cells})
     each = f"{seeds[0]}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]}"
     taken = float(np.nansum(known.table["seconds"][lines]))
@@ -98,7 +100,7 @@ def _effort(known: Overview) -> str:
     if not failed:
         return f"{text}none of them failed."
     count = sum(statuses[name] for name in FAULTS)
-    share = f"{100 * count / len(lines):.1f} %"
+    share = f"{100 * count / len(lines):.1f}{SPACE}%"
     return f"{text}{count:,} of them ({share}) failed: {_joined(failed)}."
 
 
@@ -166,8 +168,8 @@ def spans(known: Overview) -> str:
 def percent(share: float) -> str:
     """A share as percent, with three digits."""
     if share and share < 1e-5:
-        return "< 0.001 %"
-    return f"{float(f'{100 * share:.3g}'):g} %"
+        return f"<{SPACE}0.001{SPACE}%"
+    return f"{float(f'{100 * share:.3g}'):g}{SPACE}%"
 
 
 def _joined(parts: Sequence[str]) -> str:
@@ -182,5 +184,5 @@ def _count(number: int, what: str) -> str:
 def _duration(seconds: float) -> str:
     for unit, size in (("h", 3600.0), ("min", 60.0)):
         if seconds >= 2 * size:
-            return f"{round(seconds / size, 1):g} {unit}"
-    return f"{seconds:.3g} s"
+            return f"{round(seconds / size, 1):g}{SPACE}{unit}"
+    return f"{seconds:.3g}{SPACE}s"

@@ -36,25 +36,28 @@ function significant(value, digits = 3) {
   return String(Number(value.toPrecision(digits)));
 }
 
+// A number and its unit are never parted.
+const SPACE = "\u00a0";
+
 function percent(value) {
   if (value === null || value === undefined) return "–";
   const hundredths = value * 100;
-  if (Math.abs(hundredths) < 1e-7) return "0 %";
-  if (hundredths > 0 && hundredths < 0.001) return "< 0.001 %";
-  return `${Number(hundredths.toPrecision(hundredths >= 100 ? 4 : 3))} %`;
+  if (Math.abs(hundredths) < 1e-7) return `0${SPACE}%`;
+  if (hundredths > 0 && hundredths < 0.001) return `<${SPACE}0.001${SPACE}%`;
+  return `${Number(hundredths.toPrecision(hundredths >= 100 ? 4 : 3))}${SPACE}%`;
 }
 
 function seconds(value) {
   if (value === null || value === undefined) return "–";
-  if (value < 1e-3) return `${significant(value * 1e6, 2)} µs`;
-  if (value < 1) return `${significant(value * 1e3, 3)} ms`;
-  if (value < 120) return `${significant(value, 3)} s`;
-  return `${significant(value / 60, 3)} min`;
+  if (value < 1e-3) return `${significant(value * 1e6, 2)}${SPACE}µs`;
+  if (value < 1) return `${significant(value * 1e3, 3)}${SPACE}ms`;
+  if (value < 120) return `${significant(value, 3)}${SPACE}s`;
+  return `${significant(value / 60, 3)}${SPACE}min`;
 }
 
 // An interval around a time, in the time's own unit.
 function interval(low, high, middle) {
-  const unit = seconds(middle).split(" ")[1];
+  const unit = seconds(middle).split(SPACE)[1];
   const factor = { µs: 1e6, ms: 1e3, s: 1, min: 1 / 60 }[unit];
   const end = (value) => (value === null ? "∞" : significant(value * factor, 3));
   return low === high ? "" : `[${end(low)}, ${end(high)}]`;

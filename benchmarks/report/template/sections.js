@@ -31,15 +31,15 @@ function multiples(name, host, items, title, drawEach) {
     grid.append(figure);
     drawEach(item, inside, figure);
   }
-  if (some.length < items.length) {
-    const more = () => {
-      open.add(name);
-      draw();
-    };
-    host.append(
-      html("button", { type: "button", class: "more", onclick: more }, `Show all ${items.length} plots`),
-    );
-  }
+  if (some.length < items.length) host.append(moreOf(name, `Show all ${items.length} plots`));
+}
+
+function moreOf(name, text) {
+  const more = () => {
+    open.add(name);
+    draw();
+  };
+  return html("button", { type: "button", class: "more", onclick: more }, text);
 }
 
 function clip(text, pixels) {
@@ -53,7 +53,7 @@ function clipStart(text, pixels) {
   return text.length <= most ? text : `…${text.slice(1 - most)}`;
 }
 
-const titleOf = (index) => problems[index].title;
+const titleOf = (index) => problems[index].title.replace(" bits", `${SPACE}bits`);
 const toRatio = (problem, gap) =>
   problem.nearest && gap !== null ? (problem.best + gap * problem.scale) / problem.nearest : null;
 const objective = (problem, gap) => (gap === null ? null : problem.best + gap * problem.scale);
@@ -92,6 +92,7 @@ function drawResults(view) {
   if (!some.length) {
     nothing(host, "No answer in the selection: choose more layers, bits or solvers.");
   } else {
+    const rows = open.has("results") ? some : some.slice(0, 2 * FIRST);
     const figure = html("figure", { "aria-label": "Gap of every solver on every problem" });
     figure.append(html("figcaption", {}, "Gap to the best known value, median of the seeds"));
     const inside = html("div", { class: "plot" });
@@ -105,7 +106,7 @@ function drawResults(view) {
           return `${line.label}: best ${best.name}, ${percent(best.value)}`;
         })
         .join("; "),
-      rows: open.has("results") ? some : some.slice(0, 2 * FIRST),
+      rows,
       xLabel: "gap to best known (100 %: nearest)",
       unit: "%",
       zero: some.some((line) => line.marks.some((mark) => mark.value < 1e-7)),
@@ -113,6 +114,7 @@ function drawResults(view) {
       format: percent,
     });
     inside.after(keyOf(view));
+    if (rows.length < some.length) host.append(moreOf("results", `Show all ${some.length} problems`));
   }
   drawBest(view);
   const rows = cells.filter(view.inView);

@@ -1,6 +1,6 @@
 // Tables that sort by any column, and say by which.
 
-const SHOWN = 40;
+const SHOWN = 15;
 
 // The text of a sort, as the address keeps it: the column's key, "-" for descending.
 function sortedBy(rows, columns, order) {
@@ -57,10 +57,11 @@ function tableOf(host, { id, caption, columns, rows, order, sort, empty }) {
       ),
     );
   const body = html("tbody", {}, ...sorted.slice(0, SHOWN).map(line));
+  const count = html("span", {}, sorted.length > SHOWN ? ` (the first ${SHOWN} of ${sorted.length})` : "");
   const table = html(
     "table",
     { id: `table-${id}` },
-    html("caption", {}, caption),
+    html("caption", {}, caption, count),
     html("thead", {}, html("tr", {}, ...head)),
     body,
   );
@@ -75,6 +76,7 @@ function tableOf(host, { id, caption, columns, rows, order, sort, empty }) {
         class: "more",
         onclick: () => {
           body.append(...sorted.slice(SHOWN).map(line));
+          count.remove();
           more.remove();
         },
       },

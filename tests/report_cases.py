@@ -86,6 +86,13 @@ def fill(store: Store) -> dict[str, RoundingProblem]:
             for seed in SEEDS:
                 for seconds in BUDGETS:
                     store.add(answer(problem, solver, seed, seconds)[0])
+    # Runs on a whole network have scores, and neither states nor an objective.
+    store.add_problem(Problem(digest="network", name="net", kind="network"))
+    for seed in SEEDS:
+        spec = Spec(problem="network", solver=SOLVERS[0], code="c0de", seed=seed)
+        store.add(
+            Run(spec=spec, status="ok", seconds=2.0, scores={"top1": 80.0 + seed})
+        )
     done, _ = answer(problems["net.one"], 3, 0, 0.1)
     for status in FAULTS:
         spec = replace(done.spec, solver=f"bad[{HOSTILE}]", settings={"as": status})

@@ -87,9 +87,11 @@ def test_cells_hold_every_run_once_and_the_best_solver_comes_first(store):
     assert {subject.title for subject in known.subjects} == {
         "net.one, 3 bits",
         "net.two, 2 bits",
+        "net",
     }
     for (_, solver), at in known.last.items():
-        if known.solvers[solver] in SOLVERS:
+        layer = known.subjects[known.cells[at].problem].problem.kind == "rounding"
+        if layer and known.solvers[solver] in SOLVERS:
             assert known.budgets[known.cells[at].budget] == (BUDGETS[-1], None, 1)
 
 
@@ -187,10 +189,24 @@ def test_rows_are_measured_from_their_best_and_their_bound(store):
     report_cases.fill(store)
     known = overview(store)
     parts = content.rows(known, answers.gather(store, known))
-    assert [part["problem"] for part in parts] == [0, 1]
+    titles = [known.subjects[part["problem"]].title for part in parts]
+    assert titles == ["net.one, 3 bits", "net.two, 2 bits"]
     for part in parts:
         assert all(gap >= 0 for line in part["solvers"] for gap in line["gaps"])
         assert np.all(np.array(part["lower"]) <= part["best"])
+
+
+def test_curves_of_many_runs_are_thinned_and_keep_their_ends(store, monkeypatch):
+    report_cases.fill(store)
+    known = overview(store)
+    gathered = answers.gather(store, known)
+    whole = content.curves(known, gathered)
+    monkeypatch.setattr(content, "MOST_NUMBERS", 400)
+    thin = content.curves(known, gathered)
+    numbers = sum(len(curve[key]) for curve in thin for key in ("t", "low", "high"))
+    assert numbers <= 400
+    for curve, before in zip(thin, whole, strict=True):
+        assert curve["median"][-1] == before["median"][-1]
 
 
 @pytest.mark.parametrize(
@@ -220,7 +236,7 @@ def test_the_summary_says_who_is_best_and_what_failed(store):
     assert first.startswith(f"{SOLVERS[0]} has the lowest median error in ")
     assert "of the 4 pairings" in first
     assert SOLVERS[0] in second
-    runs = 2 * len(SOLVERS) * len(SEEDS) * len(BUDGETS) + len(FAULTS)
+    runs = (2 * len(SOLVERS) * len(BUDGETS) + 1) * len(SEEDS) + len(FAULTS)
     assert third.startswith(f"This is from {runs} runs")
     assert f"{len(FAULTS)} of them" in third
     assert all(f"1 {fault}" in third for fault in FAULTS)
@@ -287,7 +303,7 @@ def test_figures_lie_beside_the_page(page):
     names = {path.name for path in page.parent.iterdir()}
     for kind in ("anytime", "targets", "weights"):
         for suffix in (".svg", ".png"):
-            assert f"{kind}-1-net.one-3-bits{suffix}" in names
+            assert f"{kind}-2-net.one-3-bits{suffix}" in names
     linked = set(re.findall(r'<a href="([^"#]+)"', page.read_text("utf-8")))
     assert linked == names - {"index.html"}
 

@@ -76,6 +76,8 @@ def test_wheel_holds_the_packages_and_the_data_alone(wheel: Path) -> None:
     assert shipped == expected
     for package in ("benchmarks", "qubo_rounding", "solvers"):
         assert f"{package}/py.typed" in names
+    for part in ("page.html", "style.css", "drawing.js"):
+        assert f"benchmarks/report/template/{part}" in names
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
 

@@ -78,23 +78,24 @@ def _anytime(ax: Any, content: Mapping[str, Any], number: int) -> bool:
     import numpy as np
 
     curves = [c for c in content["curves"] if c["problem"] == number][:LINES]
+    # Curves begin long before anything happens, and hold what they have at the end.
+    times = [t for curve in curves for t in curve["t"][1:]]
     for curve in curves:
+        seconds = [*curve["t"], max([*times, curve["t"][-1]])]
         low, median, high = (
-            np.array([np.nan if v is None else v for v in curve[key]], float)
+            np.array([*curve[key], curve[key][-1]], float)
             for key in ("low", "median", "high")
         )
         name = content["solvers"][curve["solver"]]["short"]
         look = _look(curve["solver"])
-        ax.step(curve["t"], median, where="post", label=name, lw=1.2, **look)
-        ax.fill_between(
-            curve["t"], low, high, step="post", color=look["color"], alpha=0.15, lw=0
-        )
+        ax.step(seconds, median, where="post", label=name, lw=1.2, **look)
+        shade = {"color": look["color"], "alpha": 0.15, "lw": 0}
+        ax.fill_between(seconds, low, high, step="post", **shade)
     if not curves:
         return False
-    # Curves begin long before anything happens.
-    begin = min(t for curve in curves for t in curve["t"][1:] or curve["t"])
     _seconds(ax)
-    ax.set_xlim(left=begin / 1.3)
+    if times:
+        ax.set_xlim(min(times) / 1.3, max(times))
     ax.set_ylabel("gap to best known")
     ax.set_yscale("symlog", linthresh=1e-4)
     ax.yaxis.set_major_formatter(lambda gap, _: f"{100 * gap:g} %")
@@ -149,6 +150,8 @@ def _weights(ax: Any, content: Mapping[str, Any], number: int) -> bool:
         colours = np.where(away, other, "#b9c3cf")
         ax.bar(middle, sign * np.array(counts), 0.9 / bins, color=colours)
     ax.axhline(0, color="black", lw=0.6)
+    ax.yaxis.set_major_formatter(lambda count, _: f"{abs(count):g}")
+    ax.spines[["top", "right"]].set_visible(False)
     ax.set(
         xlabel="before: place between the grid points",
         ylabel="weights: up above, down below the line",

@@ -292,7 +292,7 @@ function drawTargets(view) {
             reached.map((t) => ({
               solver: s,
               value: t.median,
-              text: GAP_NAMES[t.gap].replace(" %", ""),
+              text: GAP_NAMES[t.gap].split(SPACE)[0],
               name: `${names[s]}, gap ${GAP_NAMES[t.gap]}, ${t.reached} of ${t.of} seeds`,
             })),
           ),

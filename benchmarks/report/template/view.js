@@ -8,7 +8,7 @@ const cells = objects(data.cells);
 const targets = objects(data.targets);
 const names = solvers.map((solver) => solver.short);
 const GAPS = [0.1, 0.01, 0.001, 0];
-const GAP_NAMES = ["10 %", "1 %", "0.1 %", "0 %"];
+const GAP_NAMES = ["10", "1", "0.1", "0"].map((name) => `${name}${SPACE}%`);
 
 const unique = (values) => [...new Set(values)];
 const CHOICES = {

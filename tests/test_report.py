@@ -17,7 +17,7 @@ import pytest
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness.runs import Problem, Run, Spec
 from benchmarks.harness.store import Store
-from benchmarks.report import answers, cells, content, figures, weights, words
+from benchmarks.report import answers, cells, content, figures, pairs, weights, words
 from benchmarks.report.cells import overview
 from solvers.errors import InputError
 from tests import report_cases
@@ -194,6 +194,28 @@ def test_rows_are_measured_from_their_best_and_their_bound(store):
     for part in parts:
         assert all(gap >= 0 for line in part["solvers"] for gap in line["gaps"])
         assert np.all(np.array(part["lower"]) <= part["best"])
+
+
+def test_the_first_solver_is_compared_with_each_other_in_pairs(store):
+    for digest in "pqr":
+        store.add_problem(Problem(digest=digest, name=digest, nearest=10.0))
+        for seed in range(2):
+            store.add(simple(digest, "best", 0.0, seed=seed))
+            store.add(simple(digest, "next", 1.0, seed=seed))
+        store.add(simple(digest, "lost", math.nan, status="crash"))
+    # A run without its pair does not count; one that failed is as bad as nearest.
+    store.add(simple("p", "next", 5.0, seed=7))
+    store.add(simple("p", "fails", 0.0))
+    store.add(simple("q", "fails", math.nan, status="oom"))
+    known = overview(store)
+    found = {known.solvers[s]: (n, pair) for s, n, pair in pairs.against_first(known)}
+    assert set(found) == {"next", "fails"}
+    count, pair = found["next"]
+    assert (count, pair.tally.wins, pair.tally.losses) == (6, 6, 0)
+    assert pair.difference.value == pytest.approx(-0.1)
+    count, pair = found["fails"]
+    assert (count, pair.tally.wins, pair.tally.ties) == (2, 1, 1)
+    assert pair.difference.value == pytest.approx(-0.5)
 
 
 def test_curves_of_many_runs_are_thinned_and_keep_their_ends(store, monkeypatch):

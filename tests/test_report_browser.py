@@ -24,7 +24,16 @@ pytestmark = pytest.mark.skipif(
 
 # Sections that draw plots, and those that hold tables.
 PLOTS = ("results", "anytime", "targets", "profiles", "accuracy", "rows", "weights")
-TABLES = ("best", "results", "targets", "scores", "rows", "statuses", "failures")
+TABLES = (
+    "best",
+    "results",
+    "targets",
+    "pairs",
+    "scores",
+    "rows",
+    "statuses",
+    "failures",
+)
 SHOWN = "return document.querySelector('main').innerText"
 
 

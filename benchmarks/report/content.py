@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from benchmarks.report.answers import GAPS, SCORES, Answers, score_names
 from benchmarks.report.cells import FAULTS, Overview, budget_label
+from benchmarks.report.pairs import against_first
 from benchmarks.stats.intervals import Estimate
 from benchmarks.stats.runtimes import Times, kaplan_meier
 from solvers.qubo import Float
@@ -53,6 +54,10 @@ def content(
         "targets": _table(
             "problem solver gap budget reached of median low high times",
             targets(known, answers),
+        ),
+        "pairs": _table(
+            "solver runs wins ties losses difference low high effect p",
+            _pairs(known),
         ),
         "scores": {
             "names": [SCORES.get(name, name) for name in names],
@@ -255,6 +260,21 @@ def _cell(known: Overview, at: int) -> list[Any]:
         *(short(value, 6) for value in spread),
         short(np.median(seconds) if len(seconds) else None, 3),
     ]
+
+
+def _pairs(known: Overview) -> Iterator[list[Any]]:
+    for solver, runs, pair in against_first(known):
+        tally, difference = pair.tally, pair.difference
+        yield [
+            solver,
+            runs,
+            tally.wins,
+            tally.ties,
+            tally.losses,
+            *(short(v) for v in (difference.value, difference.low, difference.high)),
+            short(pair.effect.value, 3),
+            short(pair.permutation, 3),
+        ]
 
 
 def _faults(known: Overview) -> list[str]:

@@ -34,6 +34,41 @@ function drawProfiles(view) {
     profileNumbers(figure, series, "s");
   }
   drawPair(host, view, g, among);
+  drawTests(view);
+}
+
+// Tests are computed over the whole store: only the solvers' filter applies.
+function drawTests(view) {
+  const signed = (value) => (value === null ? "–" : `${value > 0 ? "+" : value < 0 ? "−" : ""}${percent(Math.abs(value))}`);
+  tableOf(document.getElementById("all-pairs"), {
+    id: "pairs",
+    caption:
+      `${names[0]} against each other solver, on all problems of the store: final gaps with the longest budget, ` +
+      "in pairs of the same problem and seed; the test counts a layer as one pair, p is adjusted by Holm's method",
+    order: state.order.pairs,
+    sort: sortTable,
+    rows: objects(data.pairs).filter((row) => view.solvers.includes(row.solver)),
+    empty: "No pairs of runs to compare.",
+    columns: [
+      solverColumn,
+      { key: "runs", title: "Pairs", numeric: true, value: (row) => row.runs },
+      { key: "wins", title: `${names[0]} better`, numeric: true, value: (row) => row.wins },
+      { key: "ties", title: "Level", numeric: true, value: (row) => row.ties },
+      { key: "losses", title: "Worse", numeric: true, value: (row) => row.losses },
+      {
+        key: "difference",
+        title: "Mean difference of gaps",
+        numeric: true,
+        value: (row) => row.difference,
+        show: (row) => [
+          signed(row.difference),
+          html("small", {}, ` [${signed(row.low)}, ${signed(row.high)}]`),
+        ],
+      },
+      { key: "effect", title: "Effect", numeric: true, value: (row) => row.effect },
+      { key: "p", title: "p", numeric: true, value: (row) => row.p },
+    ],
+  });
 }
 
 function dataProfile(mine, count) {

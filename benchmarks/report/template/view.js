@@ -35,6 +35,7 @@ const ORDERS = {
   best: "problem",
   results: "problem",
   targets: "problem",
+  pairs: "p",
   scores: "problem",
   rows: "problem",
   statuses: "solver",

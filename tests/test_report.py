@@ -232,6 +232,35 @@ def test_curves_of_many_runs_are_thinned_and_keep_their_ends(store, monkeypatch)
 
 
 @pytest.mark.parametrize(
+    ("name", "most", "sentence"),
+    [
+        ("MOST_SCORED", 3, "Scores are those of the first 3 runs"),
+        ("MOST_ROWS", 2, "the first 2 rows are shown"),
+        ("MOST_NUMBERS", 1, "The rows of 2 problems are left out"),
+        ("MOST_FAILURES", 2, "Only the 2 most frequent failures"),
+        ("MOST_DRAWN", 2, "are of 2 problems"),
+    ],
+)
+def test_what_is_too_much_for_a_page_is_said(store, monkeypatch, name, most, sentence):
+    report_cases.fill(store)
+    known = overview(store)
+    for module in (content, answers):
+        if hasattr(module, name):
+            monkeypatch.setattr(module, name, most)
+    gathered = answers.gather(store, known)
+    numbers = content.content(known, gathered, [], "")
+    assert sentence in " ".join(content.cuts(known, gathered, numbers))
+
+
+def test_a_small_store_is_shown_whole(store):
+    report_cases.fill(store)
+    known = overview(store)
+    gathered = answers.gather(store, known)
+    numbers = content.content(known, gathered, [], "")
+    assert content.cuts(known, gathered, numbers) == []
+
+
+@pytest.mark.parametrize(
     "info", [(), ({},), ({"lower_bound": [1.0]},), ({"lower_bound": ["x", 1.0]},)]
 )
 def test_remarks_that_are_no_bounds_are_none(info):

@@ -5,15 +5,23 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.report.answers import GAPS, SCORES, Answers, score_names
+from benchmarks.report.answers import (
+    GAPS,
+    MOST_SCORED,
+    SCORES,
+    Answers,
+    score_names,
+)
 from benchmarks.report.cells import FAULTS, Overview, budget_label
+from benchmarks.report.figures import MOST_DRAWN
 from benchmarks.report.pairs import against_first
+from benchmarks.report.weights import MOST_ROUNDINGS
 from benchmarks.stats.intervals import Estimate
 from benchmarks.stats.runtimes import Times, kaplan_meier
 from solvers.qubo import Float
@@ -74,6 +82,26 @@ def content(
             "problem solver budget status message count", _failures(known)
         ),
     }
+
+
+def cuts(known: Overview, answers: Answers, numbers: Mapping[str, Any]) -> list[str]:
+    """What is not among the numbers because it would be too much for a page."""
+    said = []
+    if len(answers.scored) == MOST_SCORED:
+        said.append(
+            f"Scores are those of the first {MOST_SCORED:,} runs that have any."
+        )
+    if any(len(best) > MOST_ROWS for best in answers.best.values()):
+        said.append(f"Of layers with more, the first {MOST_ROWS} rows are shown.")
+    if left := len(answers.best) - len(numbers["rows"]):
+        said.append(f"The rows of {left:,} problems are left out.")
+    if len(numbers["failures"]["lines"]) == MOST_FAILURES:
+        said.append(f"Only the {MOST_FAILURES:,} most frequent failures are listed.")
+    if len(numbers["weights"]) == MOST_ROUNDINGS:
+        said.append(f"Weights are those of {MOST_ROUNDINGS} answers.")
+    if len(known.subjects) > MOST_DRAWN:
+        said.append(f"The figures beside this page are of {MOST_DRAWN} problems.")
+    return said
 
 
 def as_json(value: Any) -> str:

@@ -25,7 +25,7 @@ DASHES: tuple[Any, ...] = ("-", (0, (5, 2)), (0, (1, 2)), (0, (6, 2, 1, 2)))
 MARKERS = "os^Dvx+"
 SUFFIXES = (".svg", ".png")
 # Problems that are drawn, and solvers in each figure.
-MOST, LINES = 12, 12
+MOST_DRAWN, LINES = 12, 12
 
 Draw = Callable[[Any, int], bool]
 
@@ -61,7 +61,7 @@ def _figures(content: Mapping[str, Any]) -> Iterator[tuple[str, int, Draw]]:
         "weights": lambda ax, number: _weights(ax, content, number),
     }
     for kind, one in kinds.items():
-        for number, problem in enumerate(content["problems"][:MOST]):
+        for number, problem in enumerate(content["problems"][:MOST_DRAWN]):
             title = re.sub(r"[^\w.]+", "-", problem["title"]).strip("-")[:80]
             yield f"{kind}-{number + 1}-{title}", number, one
 

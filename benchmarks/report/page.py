@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmarks.report.answers import Answers
 from benchmarks.report.cells import Overview
-from benchmarks.report.content import as_json
+from benchmarks.report.content import as_json, cuts
 from benchmarks.report.words import limits, spans, summary
 
 TEMPLATE = files("benchmarks.report") / "template"
@@ -20,7 +20,8 @@ SCRIPTS = (
     "tables.js",
     "view.js",
     "sections.js",
-    "more_sections.js",
+    "details.js",
+    "page.js",
 )
 
 
@@ -56,7 +57,7 @@ def render(
     page: str = maker.from_string(_part("page.html")).render(
         name=name,
         summary=summary(known),
-        limits=limits(known, answers),
+        limits=[*limits(known, answers), *cuts(known, answers, numbers)],
         budgets=spans(known),
         began=[stamp[:10] for stamp in (min(began), max(began))],
         environments=[

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from qubo_rounding.problem import RoundingProblem
 # Intervals between two grid points.
 BINS = 20
 # Answers that a page holds.
-MOST = 400
+MOST_ROUNDINGS = 400
 
 
 def saved_problems(folder: Path) -> dict[str, Path]:
@@ -36,7 +37,7 @@ def roundings(
     store: Store, known: Overview, files: dict[str, Path]
 ) -> list[dict[str, Any]]:
     """How the best answer of each solver rounds each problem whose file is there."""
-    return list(_roundings(store, known, files))[:MOST]
+    return list(islice(_roundings(store, known, files), MOST_ROUNDINGS))
 
 
 def _roundings(

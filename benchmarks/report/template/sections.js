@@ -1,4 +1,4 @@
-// The sections of the page, each drawn from what is selected.
+// The sections of results, each drawn from what is selected.
 
 // Small pictures that are drawn at first; a button draws the others.
 const FIRST = 12;

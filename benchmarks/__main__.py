@@ -20,6 +20,7 @@ COMMANDS = {
     "compare": "benchmarks.commands.compare",
     "anytime": "benchmarks.commands.anytime",
     "instances": "benchmarks.commands.instances",
+    "suite": "benchmarks.commands.suite",
     "store": "benchmarks.commands.store",
     "best": "benchmarks.commands.best",
     "library": "benchmarks.commands.library",

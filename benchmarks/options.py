@@ -353,6 +353,22 @@ OPTIONS = {
         metavar="GIB",
         note="no limit",
     ),
+    "suite": Option(
+        "a suite's name, or its file", flag="suite", metavar="SUITE|FILE.toml"
+    ),
+    "dry-run": Option("print what would be done, with time and memory", bool),
+    "at-once": Option(
+        "runs made at a time, each on cores of its own",
+        int,
+        at_least(1),
+        flag="--jobs",
+        metavar="N",
+        default=1,
+    ),
+    "scheduler": Option(
+        "make runs on the workers of this dask scheduler (extra cluster)",
+        metavar="ADDRESS",
+    ),
     "of-store": Option("the store to report on", Path, flag="store", metavar="STORE"),
     "output": Option(
         "folder of the page and its figures",

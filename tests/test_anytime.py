@@ -12,7 +12,7 @@ import pytest
 
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.commands import anytime
-from benchmarks.harness import traces, trials
+from benchmarks.harness import judged, traces
 from benchmarks.harness.race import falls
 from benchmarks.harness.runs import Run, Spec
 from benchmarks.harness.store import Store
@@ -294,12 +294,12 @@ def test_late_runs_are_marked_and_building_is_apart(problem, monkeypatch):
 
 
 def test_invalid_claims_are_shown(problem, monkeypatch):
-    kept = trials.check
+    kept = judged.check
 
     def check(*arguments):
         return replace(kept(*arguments), honest=False)
 
-    monkeypatch.setattr(trials, "check", check)
+    monkeypatch.setattr(judged, "check", check)
     cells = anytime.row(unkept(problem), 2, parse_solver("kbest"), [0.05])
     assert cells == ["kbest", "invalid", "0.000"]
 

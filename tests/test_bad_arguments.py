@@ -158,7 +158,7 @@ def test_no_real_numbers(name, use, values, reason):
         (lambda: Moments(3, groups=0), "groups must be at least 1, not 0"),
         (lambda: PROBLEM.join(3), "states must be a Sequence, not 3"),
         (
-            lambda: RoundingProblem.from_moments(np.ones((2, 3), "m8[s]"), None, None),
+            lambda: RoundingProblem.on_grid(np.ones((2, 3), "m8[s]"), None, None),
             "weight must be real numbers",
         ),
         (lambda: replace(PROBLEM, meta=3), "meta must be a mapping, not 3"),

@@ -340,7 +340,7 @@ def test_time_ends_the_polish(monkeypatch):
     solver = parse_solver("nearest[polish=pair-flip]")
     whole = solver.solve(qubo)
     monitor = Monitor(clock=Clock(tick=1e-2, last=1.0))
-    cut = solver.solve(qubo, budget=Budget(seconds=0.3), monitor=monitor)
+    cut = solver.solve(qubo, budget=Budget(seconds=0.1), monitor=monitor)
     assert cut.energies.sum() > whole.energies.sum()
 
 

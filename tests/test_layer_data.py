@@ -16,10 +16,19 @@ from torch.nn import functional as F
 from qubo_rounding.network import layer_data as module
 from qubo_rounding.network.folding import fold_batch_norms
 from qubo_rounding.network.layer_data import following_activation, layer_data
-from qubo_rounding.network.layers import layer_moments, set_weight_rows, weight_rows
+from qubo_rounding.network.layers import (
+    groups,
+    layer_moments,
+    output_rows,
+    paired_inputs,
+    set_weight_rows,
+    unfold,
+    weight_rows,
+)
 from qubo_rounding.network.vision import import_torchvision
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
+from qubo_rounding.problem.target_moments import TargetSums
 from solvers.errors import InputError, UnknownNameError
 from solvers.relaxations.adaround import AdaRound
 from solvers.relaxations.on_layer import EQ_25, LayerLoss
@@ -38,9 +47,25 @@ def pose(
     batches: list[Tensor],
     reference: nn.Module | None = None,
 ) -> RoundingProblem:
-    moments = layer_moments(network, name, batches, False, reference)
-    weight = weight_rows((reference or network).get_submodule(name))
-    return RoundingProblem.from_moments(weight, Grid(bits=3), moments)
+    if reference is None:
+        moments = layer_moments(network, name, batches, False)
+        weight = weight_rows(network.get_submodule(name))
+        return RoundingProblem.from_moments(weight, Grid(bits=3), moments)
+    layer = reference.get_submodule(name)
+    weight = weight_rows(layer)
+    sums = TargetSums(weight.shape[1], len(weight), groups(layer))
+    for x, x_hat in paired_inputs(reference, network, name, batches):
+        error = output_rows(layer, layer(x) - layer(x_hat)).detach().numpy()
+        sums.update(unfold(layer, x_hat).numpy(), error)
+    target = sums.moments()
+    H = target.second_moment
+    return RoundingProblem.on_grid(
+        weight,
+        Grid(bits=3),
+        H[0] if len(H) == 1 else H,
+        gradient=-2 * target.pull,
+        constant=target.square,
+    )
 
 
 def changed(network: nn.Module) -> nn.Module:

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
-from benchmarks.harness import trials
+from benchmarks.harness import judged, trials
 from benchmarks.harness.store import Store
 from qubo_rounding.problem import RoundingProblem
 from solvers.decoders.babai import Babai
@@ -244,8 +244,8 @@ def test_a_false_claim_is_an_error(capsys, monkeypatch):
     def lie(*arguments):
         return replace(honest(*arguments), honest=False)
 
-    honest = trials.check
-    monkeypatch.setattr(trials, "check", lie)
+    honest = judged.check
+    monkeypatch.setattr(judged, "check", lie)
     assert command(*SMALL, "--solver", "nearest", "--layers", "6") == 1
     assert "invalid" in capsys.readouterr().out
 

@@ -217,7 +217,7 @@ def test_a_solver_whose_file_has_changed_takes_nothing_up(
     source = Path(__file__).with_name("misbehaving.py").read_text("utf-8")
     solver, record_file = tmp_path / "mine.py", tmp_path / "record.json"
     arguments = [*FEW, "--keep", tmp_path / "kept", "--json", record_file]
-    for text, code in ((source, 0), (source, 0), (f"{source}\n# changed\n", 2)):
+    for text, code in ((source, 0), (source, 0), (f"{source}\nCHANGED = True\n", 2)):
         capsys.readouterr()
         solver.write_text(text, "utf-8")
         assert command(*arguments, "--solver", f"{solver}:Honest") == code

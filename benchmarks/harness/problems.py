@@ -43,16 +43,29 @@ def first_rows(problem: RoundingProblem, rows: int) -> RoundingProblem:
         raise InputError("--rows needs a problem whose rows share one moment")
     if not 1 <= rows <= problem.rows:
         raise InputError(f"--rows must be 1 to {problem.rows}, not {rows}")
+    return some_rows(problem, slice(rows))
+
+
+def some_rows(problem: RoundingProblem, rows: slice) -> RoundingProblem:
+    """Some rows of a problem whose rows share one moment.
+
+    Raises
+    ------
+    InputError
+        The rows do not share one moment.
+    """
+    if problem.moment.shape != (problem.n, problem.n):
+        raise InputError("rows can be taken of problems whose rows share one moment")
     bounds = np.broadcast_arrays(problem.weight, problem.lo, problem.hi)[1:]
-    lo, hi = (bound[:rows] for bound in bounds)
+    lo, hi = (bound[rows] for bound in bounds)
     return replace(
         problem,
-        weight=problem.weight[:rows],
-        scale=problem.scale[:rows],
+        weight=problem.weight[rows],
+        scale=problem.scale[rows],
         lo=lo,
         hi=hi,
-        gradient=None if problem.gradient is None else problem.gradient[:rows],
-        constant=None if problem.constant is None else problem.constant[:rows],
+        gradient=None if problem.gradient is None else problem.gradient[rows],
+        constant=None if problem.constant is None else problem.constant[rows],
     )
 
 

@@ -216,14 +216,21 @@ def check(
         terms = np.concatenate([np.abs(qubo.offset) for qubo in qubos])
     else:
         states = np.concatenate(parts)
-        energies = reference_energies(problem, states)
-        size = np.broadcast_to(problem.scale, problem.linear.shape)
-        terms = np.abs(problem.offset) + np.abs(problem.linear).sum(axis=1)
-        terms += np.einsum("ri,ri->r", size @ np.abs(problem.H), size)
+        energies = np.concatenate(
+            [reference_energies(q, part) for q, part in zip(qubos, parts, strict=True)]
+        )
+        terms = np.concatenate([_terms(qubo) for qubo in qubos])
     claimed = np.concatenate([solution.energies for solution in solutions])
     allowed = CLAIM_TOLERANCE * np.abs(energies) + CANCELLATION * terms
     honest = bool((np.abs(claimed - energies) <= allowed).all())
     return Checked(states=states, energies=energies, claimed=claimed, honest=honest)
+
+
+def _terms(qubo: QuboBatch) -> Float:
+    """The size of the terms [R] that an energy is the sum of."""
+    size = np.broadcast_to(qubo.scale, qubo.linear.shape)
+    terms = np.abs(qubo.offset) + np.abs(qubo.linear).sum(axis=1)
+    return np.asarray(terms + np.einsum("ri,ri->r", size @ np.abs(qubo.H), size))
 
 
 def judge(

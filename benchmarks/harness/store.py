@@ -317,13 +317,12 @@ class Store:
         while True:
             try:
                 self._db.execute("PRAGMA journal_mode = WAL")
+                return
             except sqlite3.OperationalError as error:
                 # For this lock SQLite does not wait by itself.
                 if _code(error) not in _LOCKED or time.monotonic() > deadline:
                     raise
                 time.sleep(0.01)
-            else:
-                return
 
     def _put(self, table: str, key: str, line: dict[str, Any]) -> int:
         """Insert or replace a line of a table; return its number."""

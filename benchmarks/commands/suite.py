@@ -32,7 +32,12 @@ from benchmarks.harness.posing import Posed, pose_all, settled
 from benchmarks.harness.progress import Progress
 from benchmarks.harness.runs import Problem, Spec
 from benchmarks.harness.store import Store, open_store
-from benchmarks.harness.suite import Suite, named_suites, read_suite
+from benchmarks.harness.suite import (
+    Suite,
+    named_suites,
+    read_suite,
+    with_inputs,
+)
 from benchmarks.harness.tables import columns
 from benchmarks.options import add
 from benchmarks.report.write import require_packages, write_report
@@ -74,6 +79,8 @@ def declare(parser: argparse.ArgumentParser) -> None:
     actions.add_parser("list", help="the suites that come with the project")
     run = actions.add_parser("run", help="make a suite's runs")
     add(run, "suite")
+    add(run, "weights", note="the suite's", help="weights of all networks")
+    add(run, "images", note="the suite's")
     add(run, "store", note="SUITE.db")
     add(run, "rerun", "rerun-failed", "dry-run", "at-once", "scheduler")
     add(run, "output", help="write a report to DIR", flag="--report")
@@ -85,7 +92,7 @@ def run(options: argparse.Namespace) -> int:
         suites = [read_suite(name) for name in named_suites()]
         print(columns([[suite.name, suite.description] for suite in suites]))
         return 0
-    suite = read_suite(options.suite)
+    suite = with_inputs(read_suite(options.suite), options.weights, options.images)
     if options.report is not None:
         require_packages()
     options.store = options.store or Path(f"{suite.name}.db")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -146,6 +146,16 @@ def read_suite(text: str) -> Suite:
         _check_entry(entry, f"{path}: problem {number}")
     _check_suite(suite, str(path))
     return suite
+
+
+def with_inputs(suite: Suite, weights: str | None, images: Path | None) -> Suite:
+    """The suite with other weights, and other images, for all its networks."""
+    given: dict[str, Any] = {} if weights is None else {"weights": weights}
+    given |= {} if images is None else {"images": str(images)}
+    entries = tuple(
+        replace(entry, **given) if entry.model else entry for entry in suite.entries
+    )
+    return replace(suite, entries=entries)
 
 
 def _checked(kind: Any, given: Any, where: str) -> Any:

@@ -55,9 +55,15 @@ def test_the_main_job_prints_the_readmes_table(
 def test_every_option_of_the_readme_exists(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    for command in (*COMMANDS, *STUDIES):
+    actions = [
+        *(("suite", action) for action in ("run", "list")),
+        *(("store", a) for a in ("list", "show", "export", "merge", "verify")),
+        *(("best", action) for action in ("show", "verify", "update")),
+        *(("library", action) for action in ("export", "import")),
+    ]
+    for command in (*((name,) for name in (*COMMANDS, *STUDIES)), *actions):
         with pytest.raises(SystemExit):
-            benchmarks([command, "--help"])
+            benchmarks([*command, "--help"])
     known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
     named = set(re.findall(r"--[a-z]+(?:-[a-z]+)*", " ".join(blocks("sh")) + README))
     assert named <= known

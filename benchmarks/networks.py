@@ -30,6 +30,7 @@ OF_NETWORKS = (
     "exclude",
     "bits_of",
     "data",
+    "fit_outputs",
     "activations",
     "without",
     "memory",
@@ -73,6 +74,9 @@ def run(options: argparse.Namespace, solvers: Sequence[Solver]) -> int:
                 failed = {"status": "error", "error": str(failure)}
                 record["results"].append(about(solver, options.seed) | failed)
                 continue
+            if options.fit_outputs and record["results"]:
+                found = _with_outputs(found, feed, options)
+                result["outputs"] = found.meta["outputs"]
             result |= scores.score(found.network, result["label"])
             if options.activations:
                 found = _with_activations(found, feed, options.activations)
@@ -164,6 +168,17 @@ def _named_layers(options: argparse.Namespace) -> list[str]:
     """All names of layers among the options."""
     lists = (options.layers, options.exclude, options.bits_of)
     return [name for names in lists for name in names or ()]
+
+
+def _with_outputs(
+    found: QuantizedNetwork, feed: Feed, options: argparse.Namespace
+) -> QuantizedNetwork:
+    """The network with scales and biases fitted to the outputs of the original one."""
+    from qubo_rounding.network.whole.outputs import fit_outputs
+
+    source, steps = feed.source, options.fit_outputs
+    batches: Any = source.batches()
+    return fit_outputs(source.network, found, batches, steps=steps, seed=options.seed)
 
 
 def _with_activations(

@@ -90,6 +90,14 @@ OPTIONS = {
     "bits-of": Option(
         "bits of single layers", read=bits_by_layer, metavar="LAYER=BITS,…"
     ),
+    "fit-outputs": Option(
+        "then fit all scales and biases together to the original network's class "
+        "scores, in so many steps (200 say)",
+        int,
+        at_least(1),
+        metavar="STEPS",
+        note="not fitted",
+    ),
     "activations": Option(
         "then round activations to 8 bits, with ranges by this rule",
         read=activation_rule,

@@ -52,7 +52,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(how, "seed", "seconds", "threads")
     whole = parser.add_argument_group("whole networks")
     add(whole, "layers", read=names)
-    add(whole, "exclude", "bits-of", "data", "activations", "without")
+    add(whole, "exclude", "bits-of", "data", "fit-outputs", "activations", "without")
     add(whole, "memory", "keep", "export", "onnx")
     out = parser.add_argument_group("output")
     add(out, "json", "save", "save-problem", "list")

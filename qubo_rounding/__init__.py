@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from qubo_rounding.network.export.integers import load_quantized, save_quantized
     from qubo_rounding.network.export.onnx import export_onnx
     from qubo_rounding.network.whole.activations import quantize_activations
+    from qubo_rounding.network.whole.outputs import fit_outputs
     from qubo_rounding.network.whole.parts import Parts
     from qubo_rounding.network.whole.quantize import quantize_network
     from qubo_rounding.network.whole.result import QuantizedLayer, QuantizedNetwork
@@ -25,6 +26,7 @@ __all__ = [
     "QuantizedNetwork",
     "RoundingProblem",
     "export_onnx",
+    "fit_outputs",
     "load_quantized",
     "quantize_activations",
     "quantize_network",
@@ -39,6 +41,7 @@ _MODULES = {
     "QuantizedNetwork": "network.whole.result",
     "RoundingProblem": "problem.problem",
     "export_onnx": "network.export.onnx",
+    "fit_outputs": "network.whole.outputs",
     "load_quantized": "network.export.integers",
     "quantize_activations": "network.whole.activations",
     "quantize_network": "network.whole.quantize",

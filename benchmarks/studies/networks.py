@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import statistics
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import partial
@@ -39,6 +40,8 @@ if TYPE_CHECKING:
 
     from qubo_rounding.network.source import Source
 
+BESIDE = ("qubo_rounding.network.equalize", "qubo_rounding.network.whole.outputs")
+"""Modules that some lines need beside the solver."""
 ROUNDS = 5
 """Rounds of fitting scale and codes in turn."""
 
@@ -63,6 +66,8 @@ class Row:
         Whether windows follow the solver's answers.
     equalized
         Whether layers are equalized first.
+    fitted
+        Whether scales and biases are then fitted to the outputs.
     """
 
     name: str
@@ -72,6 +77,7 @@ class Row:
     granularity: str | None = None
     window: bool = False
     equalized: bool = False
+    fitted: bool = False
 
 
 ALONE = ("all",)
@@ -101,6 +107,8 @@ TABLES = {
         Row("adaround", "adaround[preset=paper]", ASYMMETRIC),
         Row("all parts", turns=ROUNDS),
         Row("all parts, per channel", turns=ROUNDS, granularity="channel"),
+        Row("all parts, outputs fitted", turns=ROUNDS, fitted=True),
+        Row("same, per channel", turns=ROUNDS, granularity="channel", fitted=True),
     ),
 }
 
@@ -209,7 +217,7 @@ class Task:
         return Spec(
             problem=problem.digest,
             solver=label(solver),
-            code=code_digest_of(solver, MAKER, "qubo_rounding.network.equalize"),
+            code=code_digest_of(solver, MAKER, *BESIDE),
             seed=self.seed,
             seconds=self.options.seconds,
             threads=self.options.threads,
@@ -217,6 +225,7 @@ class Task:
                 "without": sorted(self.row.without),
                 "grid": asdict(self.grid()),
                 "equalized": self.row.equalized,
+                "fitted": self.row.fitted,
                 "calibration": tensors_digest(self.batches),
                 "evaluation": self.source.evaluation.digest,
             },
@@ -243,6 +252,13 @@ class Task:
             )
         except SolverFailure as failure:
             return Run(spec=spec, status="error", message=str(failure), **begun)
+        seconds = 0.0
+        if self.row.fitted:
+            from qubo_rounding.network.whole.outputs import fit_outputs
+
+            at = time.perf_counter()
+            found = fit_outputs(source.network, found, self.batches, seed=self.seed)
+            seconds = time.perf_counter() - at
         labels = source.evaluation.labels
         assert labels is not None
         correct = predict(found.network, source.evaluation).correct(labels)
@@ -252,7 +268,7 @@ class Task:
             spec=spec,
             status="ok",
             seconds=result["seconds"],
-            timing={"total": result["total_seconds"]},
+            timing={"total": result["total_seconds"] + seconds},
             scores={**told, "correct": packed, "images": len(correct)},
             **begun,
         )

@@ -297,13 +297,6 @@ OPTIONS = {
         "the registry of best known states", Path, metavar="FILE.json", note="shipped"
     ),
     "states": Option("states that run --save has written", Path, metavar="FILE.npz"),
-    "bits-list": Option(
-        "bits of the grids",
-        read=numbers(int, "4,3,2", at_least(2)),
-        flag="--bits",
-        metavar="BITS,…",
-        note="4",
-    ),
     "folder": Option("the folder of the library", Path, flag="folder", metavar="DIR"),
     "licence": Option(
         "licence of the weights: a name of spdx.org or an address",

@@ -51,7 +51,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     for action in (verify, update):
         add(action, "registry", "problem", "layer", "weights", "images")
         add(action, "calibration", default=256)
-        add(action, "widths", flag="--bits", default="4")
+        add(action, "widths", flag="--bits", note="4")
         add(action, "grid", "granularity", "saturated")
     add(update, "states", "solver", "seed", "seconds", "threads")
 

@@ -39,7 +39,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(export, "model", required=True)
     add(export, "layers", "weights", "images")
     add(export, "calibration", default=256)
-    add(export, "widths", flag="--bits", default="4")
+    add(export, "widths", flag="--bits", note="4")
     add(export, "grid", "granularity", "saturated")
     add(export, "rows", help="write the first N rows of each layer as text")
     brought = actions.add_parser("import", help="read other libraries' instances")

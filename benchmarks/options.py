@@ -327,6 +327,9 @@ OPTIONS = {
         begun_or_writable,
         metavar="FILE",
     ),
+    "isolate": Option(
+        "make each run in a process of its own, held to its limits", bool
+    ),
     "rerun": Option("make runs again that the store has", bool),
     "rerun-failed": Option("make failed runs again that the store has", bool),
     "keep": Option(

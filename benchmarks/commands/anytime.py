@@ -34,6 +34,7 @@ from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns, median_and_range
 from benchmarks.harness.traces import LATE, budgets, time_to
 from benchmarks.harness.trials import Trial, Trials, fault_of
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from benchmarks.peers.base import Peer
 from benchmarks.stats.intervals import bootstrap
@@ -66,7 +67,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "baseline", note=BASELINE)
     add(parser, "seeds", default=10)
     add(parser, "rows", "saturated", "threads")
-    add(parser, "store", "rerun", "rerun-failed")
+    add(parser, "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,9 +83,11 @@ def run(options: argparse.Namespace) -> int:
     baseline = parse_solver(options.baseline or BASELINE)
     if target is not None and baseline not in solvers:
         solvers.append(baseline)
-    with open_store(options) as store:
+    with open_store(options) as store, open_workers(options) as workers:
         name, threads = options.problem.stem, options.threads
-        trials = Trials(lambda: problem, store, name=name, threads=threads)
+        trials = Trials(
+            lambda: problem, store, name=name, threads=threads, workers=workers
+        )
         trials.require_ratio()
         for solver in (*solvers, *(target[:1] if isinstance(target, tuple) else ())):
             trials.require_support(solver)

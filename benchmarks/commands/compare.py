@@ -26,6 +26,7 @@ from benchmarks.harness.runs import States
 from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns, number
 from benchmarks.harness.trials import Score, Trial, Trials
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from solvers import Solver
@@ -74,7 +75,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "problem", required=True)
     add(parser, "solver", metavar="NAME[…][@SECONDS],…", note="all methods")
     add(parser, "rows", "saturated", "seed", "threads")
-    add(parser, "store", "rerun", "rerun-failed")
+    add(parser, "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -84,9 +85,11 @@ def run(options: argparse.Namespace) -> int:
     entries = [read_entry(text) for text in texts]
     print(headline(options.problem, problem))
     results = []
-    with open_store(options) as store:
+    with open_store(options) as store, open_workers(options) as workers:
         name, threads = options.problem.stem, options.threads
-        trials = Trials(lambda: problem, store, name=name, threads=threads)
+        trials = Trials(
+            lambda: problem, store, name=name, threads=threads, workers=workers
+        )
         for solver, _ in entries:
             trials.require_support(solver)
         score = one_flip(problem, threads)

@@ -25,9 +25,10 @@ from typing import Any
 from tqdm import tqdm
 
 from benchmarks.harness.failures import FAULTS
-from benchmarks.harness.store import Store, open_store
+from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns, number
 from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from solvers import InputError, QuboBatch, Solver, parse_solvers
 from solvers import read_qubo as read
@@ -43,7 +44,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "files", "best-known")
     add(parser, "solver", default=SOLVERS)
     add(parser, "seconds", default=1.0, help="time limit per instance")
-    add(parser, "seed", "largest", "store", "rerun", "rerun-failed")
+    add(parser, "seed", "largest", "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,10 +52,15 @@ def run(options: argparse.Namespace) -> int:
     instances = collect(options.files, options.best_known, options.largest)
     solvers = parse_solvers(options.solver)
     runs: list[dict[str, Any]] = []
-    with open_store(options) as store:
+    with open_store(options) as store, open_workers(options) as workers:
+
+        def trials_on(qubo: QuboBatch, name: str) -> Trials:
+            return Trials(lambda: qubo, store, name=name, workers=workers)
+
         try:
-            for run in race(instances, solvers, options.seconds, options.seed, store):
-                runs.append(run)
+            for name, qubo, known in tqdm(instances, desc="instances", disable=None):
+                trials = trials_on(qubo, name)
+                runs += race(trials, solvers, options.seconds, options.seed, known)
         finally:
             if runs:
                 print(table(runs))
@@ -132,27 +138,17 @@ def _best_known(path: Path) -> dict[str, tuple[str, float, bool]]:
 
 
 def race(
-    instances: Sequence[Instance],
+    trials: Trials,
     solvers: Sequence[Solver],
     seconds: float,
     seed: int,
-    store: Store,
+    known: float | None,
 ) -> Iterator[dict[str, Any]]:
-    """A record of every run: each solver on each instance that it supports."""
-    for instance in tqdm(instances, desc="instances", disable=None):
-        yield from _race_on(instance, solvers, seconds, seed, store)
+    """A record of every run on an instance: of each solver that supports it.
 
-
-def _race_on(
-    instance: Instance,
-    solvers: Sequence[Solver],
-    seconds: float,
-    seed: int,
-    store: Store,
-) -> Iterator[dict[str, Any]]:
-    """The records of one instance."""
-    name, qubo, known = instance
-    trials = Trials(lambda: qubo, store, name=name)
+    `known` is the best known minimum, if there is one.
+    """
+    name, n = trials.known.name, trials.known.n
     reasons = [trials.refusal(solver) for solver in solvers]
     able = [s for s, why in zip(solvers, reasons, strict=True) if why is None]
     if not able:
@@ -166,7 +162,7 @@ def _race_on(
         gap = (run.get("energy", math.nan) - best) / max(abs(best), 1e-300)
         yield (
             run
-            | {"instance": name, "class": _class(name), "n": qubo.n}
+            | {"instance": name, "class": _class(name), "n": n}
             | {"best_known": best, "gap": gap, "reached": gap <= REACHED}
         )
 

@@ -31,6 +31,7 @@ from benchmarks.harness.readers import parse_grid
 from benchmarks.harness.store import Store, open_store
 from benchmarks.harness.tables import columns, number
 from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.worker import Workers, open_workers
 from benchmarks.options import add
 from qubo_rounding.problem.grid import Grid
 from solvers import InputError, Solver, parse_solvers
@@ -79,6 +80,8 @@ class Work:
         What runs on each layer; `seconds` limits each solver in each layer.
     store
         Where finished runs are kept.
+    workers
+        Make each run in a process of its own; None if runs are made in this one.
     origin
         What the layers' problems come from beside their names.
     folder
@@ -93,6 +96,7 @@ class Work:
     seconds: float | None
     threads: int
     store: Store
+    workers: Workers | None
     origin: dict[str, Any]
     folder: Path | None
 
@@ -137,6 +141,7 @@ class Work:
             about=origin,
             threads=self.threads,
             data=data,
+            workers=self.workers,
         )
         runs = [trials.run(s, self.seed, seconds=self.seconds) for s in self.solvers]
         return Layer(name, facts, runs)
@@ -167,7 +172,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "solver", default="auto")
     add(parser, "seed")
     add(parser, "seconds", help="time limit of each solver in each layer")
-    add(parser, "threads", "save-problems", "store", "rerun", "rerun-failed")
+    add(parser, "threads", "save-problems", "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -179,8 +184,8 @@ def run(options: argparse.Namespace) -> int:
     if options.save_problems is not None:
         _make_folder(options.save_problems)
     done: list[Layer] = []
-    with open_store(options) as store:
-        work = _prepare(options, grid, solvers, store)
+    with open_store(options) as store, open_workers(options) as workers:
+        work = _prepare(options, grid, solvers, store, workers)
         if options.layers is None:
             names = _proven(names, work)
         try:
@@ -193,7 +198,11 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _prepare(
-    options: argparse.Namespace, grid: Grid, solvers: list[Solver], store: Store
+    options: argparse.Namespace,
+    grid: Grid,
+    solvers: list[Solver],
+    store: Store,
+    workers: Workers | None,
 ) -> Work:
     """Load the network and its images."""
     from qubo_rounding.network.digests import network_digest, tensors_digest
@@ -226,6 +235,7 @@ def _prepare(
         seconds=options.seconds,
         threads=options.threads,
         store=store,
+        workers=workers,
         origin=origin,
         folder=options.save_problems,
     )

@@ -21,17 +21,14 @@ from typing import Any
 
 from benchmarks.harness.digests import code_digest_of
 from benchmarks.harness.failures import refusal
-from benchmarks.harness.judged import judged
+from benchmarks.harness.judged import MAKER
 from benchmarks.harness.limits import Limits
 from benchmarks.harness.runs import Run, Spec
-from benchmarks.harness.trials import started
+from benchmarks.harness.trials import isolated, started
 from benchmarks.harness.worker import Workers
 from qubo_rounding.problem import RoundingProblem
-from solvers import Budget, InputError, QuboBatch, Solver, label, parse_solver
+from solvers import InputError, QuboBatch, Solver, label, parse_solver
 from solvers.io.files import read_qubo
-
-# What makes runs beside the solver.
-MAKER = "benchmarks.harness.judged"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,14 +69,10 @@ def make_run(job: Job) -> Run:
     spec = job.spec
     problem, qubos = _loaded(job.path)
     solver = parse_solver(spec.solver)
-    known = started(spec.threads)
     if (why := refusal(solver, qubos[0])) is not None:
-        return Run(spec=spec, status="skipped", message=why, **known)
-    budget = Budget(spec.seconds, spec.sweeps, threads=spec.threads)
-    outcome = _workers(_pinned(job.limits, spec.threads)).run(
-        qubos, solver, seed=spec.seed, budget=budget
-    )
-    return judged(outcome, spec, solver, problem, qubos, **known)
+        return Run(spec=spec, status="skipped", message=why, **started(spec.threads))
+    workers = _workers(_pinned(job.limits, spec.threads))
+    return isolated(workers, spec, solver, problem, qubos)
 
 
 def made(jobs: Sequence[Job], at_once: int, scheduler: str | None) -> Iterator[Run]:

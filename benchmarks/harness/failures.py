@@ -43,14 +43,17 @@ def contained(solver: Solver) -> Iterator[None]:
     except KeyboardInterrupt:
         raise
     except BaseException as error:
-        said = reason(error)
-        # Most messages for users begin so already.
-        named = said if said.startswith("solver ") else f"solver {name}: {said}"
-        raise SolverFailure(named) from error
+        raise SolverFailure(named(name, reason(error))) from error
     finally:
         # `catch_warnings` would show the same warning again in every run.
         if list(warnings.filters) != filters:
             warnings.filters = filters
+
+
+def named(solver: str, message: str) -> str:
+    """What is said about a solver, with the solver's label in front."""
+    # Most messages for users begin so already.
+    return message if message.startswith("solver ") else f"solver {solver}: {message}"
 
 
 def refusal(solver: Solver, qubo: QuboBatch) -> str | None:

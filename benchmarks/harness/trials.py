@@ -18,24 +18,23 @@ from benchmarks.harness.failures import (
     FAULTS,
     SolverFailure,
     contained,
+    named,
     plain,
     refusal,
     report,
     require_support,
 )
-from benchmarks.harness.judged import answered
+from benchmarks.harness.judged import MAKER, answered, judged
 from benchmarks.harness.packing import hash_of
 from benchmarks.harness.race import compile_for, solve
 from benchmarks.harness.runs import Problem, Run, Spec, States
 from benchmarks.harness.store import Store
+from benchmarks.harness.worker import Workers
 from qubo_rounding.problem import RoundingProblem
 from solvers import Budget, InputError, QuboBatch, Solver, label
 from solvers.errors import printable
 from solvers.layer_data import LayerData
 from solvers.qubo import Float
-
-# What makes runs beside the solver.
-MAKER = "benchmarks.harness.race"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -125,6 +124,9 @@ class Trials:
     data
         Gives the layer's data, for solvers that look at more than the quadratic form;
         called for every such run.
+    workers
+        Make each run in a process of its own. None: runs are made in this process,
+        with the same answers and under the same ids.
 
     Attributes
     ----------
@@ -141,9 +143,11 @@ class Trials:
         about: dict[str, Any] | None = None,
         threads: int = 1,
         data: Callable[[], Sequence[LayerData] | None] | None = None,
+        workers: Workers | None = None,
     ) -> None:
         self._pose, self._store, self._threads = pose, store, threads
         self._name, self._about, self._data = name, about, data
+        self._workers = workers
         self._compiled: dict[str, float] = {}
         self.exit_code = 0
 
@@ -181,7 +185,8 @@ class Trials:
         )
         run = self._store.kept(spec, lambda: self._make(spec, solver, target))
         if run.status in FAULTS and run.message:
-            report(run.message)
+            # Of a run from a process of its own, it does not say which solver.
+            report(named(run.spec.solver, run.message))
         if score is not None and run.states is not None and score.key not in run.scores:
             scores = {**run.scores, score.key: plain(score.of(run.states))}
             run = replace(run, scores=scores)
@@ -234,11 +239,15 @@ class Trials:
     def _make(self, spec: Spec, solver: Solver, target: float | None) -> Run:
         """Make a run."""
         self.require_support(solver)
-        budget = Budget(spec.seconds, spec.sweeps, target, spec.threads)
         data = None
         if self._data is not None and solver.uses_data:
             data = self._data()
+        if self._workers is not None:
+            return isolated(
+                self._workers, spec, solver, self.problem, self.qubos, target, data
+            )
         begun = started(spec.threads)
+        budget = Budget(spec.seconds, spec.sweeps, target, spec.threads)
         try:
             with contained(solver):
                 if spec.solver not in self._compiled:
@@ -251,6 +260,32 @@ class Trials:
             return Run(spec=spec, status="error", message=str(failure), **begun)
         answer["timing"]["compile"] = self._compiled[spec.solver]
         return Run(spec=spec, **answer, **begun)
+
+
+def isolated(
+    workers: Workers,
+    spec: Spec,
+    solver: Solver,
+    problem: RoundingProblem | QuboBatch,
+    qubos: Sequence[QuboBatch],
+    target: float | None = None,
+    data: Sequence[LayerData] | None = None,
+) -> Run:
+    """The run that a spec asks for, made in a process of its own, and judged.
+
+    Parameters
+    ----------
+    workers
+        Make it, and hold it to their limits.
+    spec, solver, target
+        What is asked for; `target` is the energy at which the solver may stop.
+    problem, qubos, data
+        The problem, its batches and the layer's data for each of them.
+    """
+    begun = started(spec.threads)
+    budget = Budget(spec.seconds, spec.sweeps, target, spec.threads)
+    outcome = workers.run(qubos, solver, seed=spec.seed, budget=budget, data=data)
+    return judged(outcome, spec, solver, problem, qubos, **begun)
 
 
 def started(threads: int) -> dict[str, Any]:

@@ -6,6 +6,7 @@ is kept, and the next run is made as if it had not been.
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import json
 import math
@@ -421,6 +422,13 @@ class Workers:
             pass
         text, self._output = self._output.decode(errors="replace"), b""
         return text
+
+
+def open_workers(
+    options: argparse.Namespace,
+) -> contextlib.AbstractContextManager[Workers | None]:
+    """Workers, if ``--isolate`` asks for them."""
+    return Workers() if options.isolate else contextlib.nullcontext()
 
 
 def _kill(pid: int) -> None:

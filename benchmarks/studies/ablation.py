@@ -29,6 +29,7 @@ from benchmarks.harness import figures, tables
 from benchmarks.harness.problems import headline, load_problem
 from benchmarks.harness.store import open_store
 from benchmarks.harness.trials import Trial, Trials, fault_of
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from solvers.lattice.solver import Lattice
 from solvers.qubo import Float
@@ -72,7 +73,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "rows", "saturated")
     add(parser, "seed", help="the first seed")
     add(parser, "seeds", default=1)
-    add(parser, "threads", "store", "rerun", "rerun-failed", "figure")
+    add(parser, "threads", "isolate", "store", "rerun", "rerun-failed", "figure")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -82,9 +83,11 @@ def run(options: argparse.Namespace) -> int:
     problem = load_problem(options.problem, options.saturated, options.rows)
     seeds = range(options.seed, options.seed + options.seeds)
     results = {}
-    with open_store(options) as store:
+    with open_store(options) as store, open_workers(options) as workers:
         name, threads = options.problem.stem, options.threads
-        trials = Trials(lambda: problem, store, name=name, threads=threads)
+        trials = Trials(
+            lambda: problem, store, name=name, threads=threads, workers=workers
+        )
         trials.require_ratio()
         print(headline(options.problem, problem))
         if options.seeds > 1:

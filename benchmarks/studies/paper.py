@@ -30,6 +30,7 @@ from benchmarks.harness.store import open_store
 from benchmarks.harness.subject import Subject, from_layer
 from benchmarks.harness.tables import columns, mean_and_deviation, number
 from benchmarks.harness.trials import Score, Trial, Trials, fault_of
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
@@ -87,7 +88,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "evaluation")
     add(parser, "bits", default=4)
     add(parser, "seeds", default=5)
-    add(parser, "store", "rerun", "rerun-failed")
+    add(parser, "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -136,13 +137,14 @@ def run(options: argparse.Namespace) -> int:
     results: dict[str, list[Trial]] = {text: [] for text in solvers}
     plan = list(itertools.product(range(options.seeds), solvers.items()))
     try:
-        with open_store(options) as store:
+        with open_store(options) as store, open_workers(options) as workers:
             halves = [
                 Trials(
                     partial(_half, chosen, grid, inputs, seed),
                     store,
                     name=f"{options.layer}, half {seed}",
                     about={**origin, "half": seed},
+                    workers=workers,
                 )
                 for seed in range(options.seeds)
             ]

@@ -30,6 +30,7 @@ from benchmarks.harness.problems import load_problem
 from benchmarks.harness.store import open_store
 from benchmarks.harness.tables import columns
 from benchmarks.harness.trials import Trials
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from solvers import InputError, QuboBatch, Solver, label
 from solvers import read_qubo as read
@@ -49,16 +50,16 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "problems", default=PROBLEMS)
     add(parser, "budgets", default="1,10")
     add(parser, "seeds", default=10)
-    add(parser, "store", "rerun", "rerun-failed")
+    add(parser, "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print a table for each problem; return the exit code."""
     solvers = [parse_solver(text) for text in ("auto", *PARTS)]
     failed = False
-    with open_store(options) as store:
+    with open_store(options) as store, open_workers(options) as workers:
         for text in tqdm(options.problems, desc="problems", disable=None):
-            trials = Trials(partial(load, text), store, name=text)
+            trials = Trials(partial(load, text), store, name=text, workers=workers)
             known, found = trials.known, list[Runs]()
             try:
                 for runs in measured(trials, solvers, options.seconds, options.seeds):

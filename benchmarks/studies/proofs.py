@@ -27,6 +27,7 @@ from benchmarks.harness.problems import first_rows, headline, load_problem
 from benchmarks.harness.store import Store, open_store
 from benchmarks.harness.tables import columns
 from benchmarks.harness.trials import Trial, Trials
+from benchmarks.harness.worker import open_workers
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, QuboBatch, parse_solvers
@@ -53,7 +54,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(parser, "inputs", default="20,30,40,50,60")
     add(parser, "seconds", default=60.0, help="time limit of exact search per row")
     add(parser, "reference", default="kbest[paths=512],tabu")
-    add(parser, "store", "rerun", "rerun-failed")
+    add(parser, "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -62,8 +63,9 @@ def run(options: argparse.Namespace) -> int:
     problem = first_rows(problem, min(options.rows, problem.rows))
     sizes = input_counts(options.sizes, problem.n)
     solvers = parse_solvers(options.reference)
-    with open_store(options) as store:
-        trials = Trials(lambda: problem, store, name=options.problem.stem)
+    with open_store(options) as store, open_workers(options) as workers:
+        name = options.problem.stem
+        trials = Trials(lambda: problem, store, name=name, workers=workers)
         for solver in solvers:
             trials.require_support(solver)
         print(headline(options.problem, problem))
@@ -74,8 +76,12 @@ def run(options: argparse.Namespace) -> int:
         proofs: dict[int, list[Trial]] = {n: [] for n in sizes}
         code = trials.exit_code
         for n, r in tqdm(plan, desc="exact", disable=None):
-            name = f"{options.problem.stem}[{r}], {n} inputs"
-            row = Trials(partial(one_row, problem, n, r), store, name=name)
+            row = Trials(
+                partial(one_row, problem, n, r),
+                store,
+                name=f"{name}[{r}], {n} inputs",
+                workers=workers,
+            )
             proofs[n].append(row.run(exact, seconds=options.seconds))
             code |= row.exit_code
     print(f"\n{_proved(proofs)}")

@@ -296,6 +296,7 @@ OPTIONS = {
     "registry": Option(
         "the registry of best known states", Path, metavar="FILE.json", note="shipped"
     ),
+    "best": Option("take best known values from the registry, too", bool),
     "states": Option("states that run --save has written", Path, metavar="FILE.npz"),
     "folder": Option("the folder of the library", Path, flag="folder", metavar="DIR"),
     "licence": Option(

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from benchmarks.__main__ import main
-from benchmarks.harness.problems import first_rows
+from benchmarks.harness.problems import first_rows, some_rows
 from benchmarks.harness.runs import Run, Spec
 from benchmarks.library.registry import SHIPPED, Registry, identity, proofs
 from qubo_rounding.network.paths import data_path
@@ -205,6 +205,24 @@ class TestIdentity:
         registry.take(few, posed.nearest()[:2], solver="y")
         assert sorted(registry.find(posed)) == [0, 1, 2]
 
+    def test_other_rows_than_the_first_are_problems_of_their_own(self):
+        posed = pose(**ORIGIN)
+        registry = Registry()
+        registry.take(posed, optimal(posed), solver="x")
+        last = some_rows(posed, slice(2, 3))
+        assert registry.find(last) == {}
+        registry.take(last, last.nearest(), solver="y")
+        assert registry.mismatches(posed) == []
+        assert [best.solver for best in registry.find(posed).values()] == ["x"] * 3
+
+    def test_energies_of_what_is_known(self):
+        posed = pose(**ORIGIN)
+        registry = Registry()
+        assert np.isposinf(registry.energies(posed)).all()
+        registry.take(first_rows(posed, 2), optimal(posed)[:2], solver="x")
+        best = posed.local_mse(optimal(posed))
+        np.testing.assert_allclose(registry.energies(posed), [*best[:2], np.inf])
+
     def test_what_only_seems_the_same_is_not_found(self):
         posed = pose(**ORIGIN)
         registry = Registry()
@@ -312,6 +330,24 @@ class TestCommand:
         assert main(["best", "show", *saved[2:]]) == 0
         assert "nearest" in capsys.readouterr().out
 
+    def test_runs_of_a_store(self, problem, tmp_path, saved, capsys):
+        """The rows of all runs are taken, each from the best, out of the set none."""
+        path = str(tmp_path / "runs.db")
+        run = ["compare", "--problem", saved[1], "--store", path]
+        assert main([*run, "--solver", "nearest,gptq,exact"]) == 0
+        capsys.readouterr()
+        assert main(["best", "update", *saved, "--store", path]) == 0
+        out = capsys.readouterr().out
+        assert out == "p: exact is better in 3 of 3 rows, 3 newly proved\n"
+        known = Registry.load(tmp_path / "r.json").find(problem)
+        best = problem.local_mse(optimal(problem))
+        np.testing.assert_allclose([known[row].energy for row in range(3)], best)
+        other = pose(seed=1)
+        other.save(tmp_path / "other.npz")
+        arguments = ["--problem", str(tmp_path / "other.npz"), "--store", path]
+        assert main(["best", "update", *arguments, *saved[2:]]) == 2
+        assert "has no answer to this problem" in capsys.readouterr().err
+
     def test_a_proof(self, problem, tmp_path, saved, capsys):
         assert main(["best", "update", *saved, "--solver", "nearest,exact"]) == 0
         assert "3 newly proved" in capsys.readouterr().out
@@ -331,7 +367,9 @@ class TestCommand:
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
-            ([], "give one of --states FILE and --solver NAME: a claim without states"),
+            ([], "give one of --states FILE, --solver NAME and --store STORE: a claim"),
+            (["--states", "a.npz", "--solver", "sa"], "give one of --states FILE"),
+            (["--store", "none.db"], "none.db does not exist"),
             (["--solver", "sa", "--bits", "3"], "--bits does not go with --problem"),
             (["--solver", "gptq"], "solver gptq is out of the set"),
             (["--states", "OTHER"], "holds no states of this problem"),

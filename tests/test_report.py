@@ -17,9 +17,12 @@ import pytest
 from benchmarks.__main__ import main as benchmarks
 from benchmarks.harness.runs import Problem, Run, Spec
 from benchmarks.harness.store import Store
+from benchmarks.library.registry import Registry
 from benchmarks.report import answers, cells, content, figures, pairs, weights, words
 from benchmarks.report.cells import overview
+from qubo_rounding.problem import RoundingProblem
 from solvers.errors import InputError
+from solvers.testing import brute_force
 from tests import report_cases
 from tests.report_cases import BUDGETS, FAULTS, HOSTILE, SEEDS, SOLVERS
 
@@ -371,6 +374,46 @@ def test_without_the_problems_the_page_says_why_there_are_no_weights(
     assert "--problems DIR" in data_of(out / "index.html")["noWeights"]
 
 
+@pytest.mark.parametrize(("known", "best"), [(0.5, 0.5), (1.5, 1.0), (np.inf, 1.0)])
+def test_gaps_begin_at_what_is_known_elsewhere_if_it_is_better(store, known, best):
+    store.add_problem(Problem(digest="p", name="p", nearest=3.0))
+    store.add(simple("p", "good", 1.0, energies=np.array([0.4, 0.6])))
+    found = overview(store, {"p": np.array([0.5, known - 0.5]), "q": np.zeros(2)})
+    assert found.subjects[0].best == best
+    (cell,) = found.cells
+    assert found.gaps(cell) == pytest.approx((1.0 - best) / (3.0 - best))
+    gathered = answers.gather(store, found)
+    rows = np.minimum([0.4, 0.6], [0.5, known - 0.5])
+    np.testing.assert_allclose(gathered.best[0], rows)
+    assert "for 1 problem, of the registry" in words.limits(found, gathered)[0]
+
+
+@needs_extra
+def test_the_page_begins_at_the_registrys_best(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    path = report_cases.stored(tmp_path)
+    registry, problems = tmp_path / "best.json", tmp_path / "problems"
+    one = RoundingProblem.load(problems / "net.one.npz")
+    known = Registry()
+    optimal = one.join([brute_force(qubo)[0] for qubo in one.to_qubos()])
+    known.take(one, optimal, solver="exact")
+    known.save(registry)
+    arguments = ["report", str(path), "-o", str(tmp_path / "out"), "--best"]
+    arguments += ["--registry", str(registry)]
+    assert benchmarks([*arguments, "--problems", str(problems)]) == 0
+    shown = {
+        problem["title"]: problem["best"]
+        for problem in data_of(tmp_path / "out" / "index.html")["problems"]
+    }
+    title = next(title for title in shown if title.startswith("net.one"))
+    assert shown[title] == pytest.approx(one.local_mse(optimal).sum(), rel=1e-6)
+    capsys.readouterr()
+    assert benchmarks(arguments) == 2
+    assert "--best needs --problems DIR" in capsys.readouterr().err
+    assert benchmarks([a for a in arguments if a != "--best"]) == 2
+    assert "--registry goes with --best" in capsys.readouterr().err
+
+
 @needs_extra
 def test_bad_input_is_one_line(tmp_path, capsys):
     for store, message in (("none.store", "does not exist"), ("text", "not a store")):
@@ -383,10 +426,10 @@ def test_bad_input_is_one_line(tmp_path, capsys):
 
 @pytest.mark.parametrize("package", ["jinja2", "matplotlib"])
 def test_a_missing_extra_is_one_line(tmp_path, monkeypatch, capsys, package):
-    from benchmarks.commands import report
+    from benchmarks.report import write
 
     monkeypatch.setattr(
-        report, "find_spec", lambda name: None if name == package else object()
+        write, "find_spec", lambda name: None if name == package else object()
     )
     assert benchmarks(["report", "any", "-o", str(tmp_path)]) == 2
     (line,) = capsys.readouterr().err.splitlines()

@@ -3,6 +3,7 @@
     python -m benchmarks best show
     python -m benchmarks best verify --layer resnet18.conv1 --weights embedded
     python -m benchmarks best update --problem FILE.npz --states ROUNDED.npz
+    python -m benchmarks best update --problem FILE.npz --store RUNS.db
     python -m benchmarks best update --layer resnet18.conv1 --bits 4,3 --solver lattice
 
 The registry that ships is data/best_known.json; --registry names another. It takes
@@ -26,9 +27,11 @@ import numpy as np
 from benchmarks.harness.failures import SolverFailure, report, require_support
 from benchmarks.harness.race import run_solver
 from benchmarks.harness.readers import parse_grid, split_layer
+from benchmarks.harness.runs import Run
+from benchmarks.harness.store import Store
 from benchmarks.harness.tables import columns, number
 from benchmarks.library.posing import pose_layer
-from benchmarks.library.registry import SHIPPED, Registry, count_rows, proofs
+from benchmarks.library.registry import SHIPPED, Registry, Update, count_rows, proofs
 from benchmarks.options import add
 from qubo_rounding.network.paths import data_path
 from qubo_rounding.problem import RoundingProblem
@@ -54,6 +57,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
         add(action, "widths", flag="--bits", note="4")
         add(action, "grid", "granularity", "saturated")
     add(update, "states", "solver", "seed", "seconds", "threads")
+    add(update, "store", help="take the answers of a store's runs on the problem")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -65,11 +69,14 @@ def run(options: argparse.Namespace) -> int:
     registry = Registry.load(path) if path.exists() else Registry()
     if options.action == "verify":
         return verify(registry, options)
-    if (options.states is None) == (options.solver is None):
+    sources = (options.states, options.solver, options.store)
+    if sum(source is not None for source in sources) != 1:
         raise InputError(
-            "give one of --states FILE and --solver NAME: a claim without states is "
-            "not taken"
+            "give one of --states FILE, --solver NAME and --store STORE: a claim "
+            "without states is not taken"
         )
+    if options.store is not None and not options.store.exists():
+        raise InputError(f"{options.store} does not exist")
     code = 0
     for name, problem in problems(options):
         code |= update(registry, name, problem, options)
@@ -119,13 +126,12 @@ def update(
     problem: RoundingProblem,
     options: argparse.Namespace,
 ) -> int:
-    """Take better states of a problem from a file or from solvers."""
+    """Take better states of a problem from a file, from solvers or from a store."""
     code = 0
-    for solver, states, proved in answers(problem, options):
-        if states is None:
+    for solver, found in taken(registry, problem, options):
+        if found is None:
             code = 1
             continue
-        found = registry.take(problem, states, solver=solver, proved=proved)
         print(
             f"{name}: {solver} is better in {len(found.better)} of "
             f"{count_rows(problem)} rows, {len(found.proved)} newly proved"
@@ -134,6 +140,47 @@ def update(
             print(f"{name}, {line}")
         code |= bool(found.contradictions)
     return code
+
+
+def taken(
+    registry: Registry, problem: RoundingProblem, options: argparse.Namespace
+) -> Iterator[tuple[str, Update | None]]:
+    """Each solver's label and what was taken of its answer; None if it has failed.
+
+    Of a store, these are the best run and others of which something was taken.
+    """
+    if options.store is not None:
+        for at, run in enumerate(stored_runs(options.store, problem)):
+            found = registry.take_run(problem, run)
+            if at == 0 or found.better or found.proved or found.contradictions:
+                yield run.spec.solver, found
+        return
+    for solver, states, proved in answers(problem, options):
+        if states is None:
+            yield solver, None
+        else:
+            found = registry.take(problem, states, solver=solver, proved=proved)
+            yield solver, found
+
+
+def stored_runs(path: Path, problem: RoundingProblem) -> list[Run]:
+    """The runs on a problem that have states in its set, the best first.
+
+    Raises
+    ------
+    InputError
+        There are none.
+    """
+    with Store(path) as store:
+        runs = [
+            run
+            for run in store.runs(states=True, falls=False, problem=problem.digest)
+            # Steps of a solver out of the set are of another type.
+            if run.states is not None and run.states.dtype == np.uint8
+        ]
+    if not runs:
+        raise InputError(f"{path} has no answer to this problem")
+    return sorted(runs, key=lambda run: run.objective)
 
 
 Answer = tuple[str, Any, list[bool] | None]

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.commands.report import best_known
 from benchmarks.harness.execute import Job, made, spec_of
 from benchmarks.harness.failures import FAULTS, plain
 from benchmarks.harness.limits import Limits
@@ -84,6 +85,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(run, "store", note="SUITE.db")
     add(run, "rerun", "rerun-failed", "dry-run", "at-once", "scheduler")
     add(run, "output", help="write a report to DIR", flag="--report")
+    add(run, "best", "registry")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -95,6 +97,8 @@ def run(options: argparse.Namespace) -> int:
     suite = with_inputs(read_suite(options.suite), options.weights, options.images)
     if options.report is not None:
         require_packages()
+    elif options.best or options.registry is not None:
+        raise InputError("--best and --registry go with --report DIR")
     options.store = options.store or Path(f"{suite.name}.db")
     folder = options.store.with_name(f"{options.store.name}.problems")
     with open_store(options) as store:
@@ -108,7 +112,8 @@ def run(options: argparse.Namespace) -> int:
             statuses = _statuses(plan, store)
             print(columns([["status", "runs"], *statuses.items()]))
     if options.report is not None:
-        print(write_report(options.store, options.report, folder))
+        best = best_known(options, folder)
+        print(write_report(options.store, options.report, folder, best))
     return int(any(status in FAULTS for status in statuses))
 
 

@@ -49,6 +49,8 @@ def first_rows(problem: RoundingProblem, rows: int) -> RoundingProblem:
 def some_rows(problem: RoundingProblem, rows: slice) -> RoundingProblem:
     """Some rows of a problem whose rows share one moment.
 
+    Its `meta` says with which row they begin, unless it is the first.
+
     Raises
     ------
     InputError
@@ -58,8 +60,10 @@ def some_rows(problem: RoundingProblem, rows: slice) -> RoundingProblem:
         raise InputError("rows can be taken of problems whose rows share one moment")
     bounds = np.broadcast_arrays(problem.weight, problem.lo, problem.hi)[1:]
     lo, hi = (bound[rows] for bound in bounds)
+    first = {"first_row": rows.start} if rows.start else {}
     return replace(
         problem,
+        meta={**problem.meta, **first},
         weight=problem.weight[rows],
         scale=problem.scale[rows],
         lo=lo,

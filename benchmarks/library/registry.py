@@ -32,6 +32,7 @@ from solvers import InputError, Solver, parse_solver
 from solvers.atomic import replacing
 from solvers.checks import binary, is_number, is_whole
 from solvers.proofs.exact import Exact
+from solvers.qubo import Float
 
 FORMAT = 1
 # Name of the registry that ships.
@@ -188,6 +189,13 @@ class Registry:
             if _same(best.energy, energies[row])
         }
 
+    def energies(self, problem: RoundingProblem) -> Float:
+        """Energies [rows] of what is known of a problem; infinite where nothing is."""
+        energies = np.full(count_rows(problem), np.inf)
+        for row, best in self.find(problem).items():
+            energies[row] = best.energy
+        return energies
+
     def take(
         self,
         problem: RoundingProblem,
@@ -302,8 +310,10 @@ def identity(problem: RoundingProblem) -> str:
     """What a problem is known by: a hash of its origin, or else of its arrays."""
     meta = problem.meta
     posed = all(key in meta for key in ORIGIN) and meta["objective"] == OBJECTIVES[0]
-    # Scales that were fitted to answers, and errors of its own, are no origin's.
-    if not posed or "turns" in meta or problem.gradient is not None:
+    # Scales that were fitted to answers, and errors of its own, are no origin's; and
+    # rows from the midst of a layer have other numbers in it.
+    own = "turns" in meta or "first_row" in meta or problem.gradient is not None
+    if own or not posed:
         return problem.digest[:16]
     origin = {key: meta[key] for key in ORIGIN} | {"saturated": problem.saturated}
     text = json.dumps(origin, sort_keys=True)

@@ -186,7 +186,10 @@ def _compare(answers: Answers, known: Overview, at: int, runs: Sequence[Run]) ->
     problem = cell.problem
     for run in runs:
         if run.energies is not None:
-            best = answers.best.get(problem, run.energies)
+            elsewhere = known.subjects[problem].known
+            best = answers.best.get(
+                problem, run.energies if elsewhere is None else elsewhere
+            )
             answers.best[problem] = np.minimum(best, run.energies)
         if (bound := lower_bounds(run)) is not None:
             highest = answers.bounds.get(problem, bound)

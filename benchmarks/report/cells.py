@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,7 +39,10 @@ class Subject:
     layer, bits
         What it is filtered by.
     best
-        The lowest objective of a run that bears out its claim; NaN without one.
+        The lowest objective of a run that bears out its claim, or what is known from
+        elsewhere, if that is lower; NaN without any.
+    known : float64 [R], optional
+        What is known of the rows from elsewhere; infinite where nothing is.
     """
 
     problem: Problem
@@ -47,6 +50,7 @@ class Subject:
     layer: str
     bits: str
     best: float
+    known: Float | None = None
 
     @property
     def scale(self) -> float:
@@ -132,8 +136,16 @@ class Overview:
         return np.concatenate([cell.lines for cell in self.cells])
 
 
-def overview(store: Store) -> Overview:
+def overview(store: Store, known: Mapping[str, Float] | None = None) -> Overview:
     """Sort the runs of a store into cells.
+
+    Parameters
+    ----------
+    store
+        The store.
+    known
+        By digest of a problem, best known energies of its rows from elsewhere; infinite
+        where nothing is known.
 
     Raises
     ------
@@ -152,7 +164,7 @@ def overview(store: Store) -> Overview:
         if newest[place][1] == table["code"][line]:
             groups[place].append(line)
     digests = _chosen(groups)
-    subjects = _subjects(store, digests, table)
+    subjects = _subjects(store, digests, table, known or {})
     budgets = sorted(
         {span for digest, _, span in groups if digest in digests}, key=_size
     )
@@ -266,11 +278,17 @@ def _chosen(groups: dict[tuple[str, str, Budget], list[int]]) -> dict[str, int]:
 
 
 def _subjects(
-    store: Store, digests: dict[str, int], table: dict[str, NDArray[Any]]
+    store: Store,
+    digests: dict[str, int],
+    table: dict[str, NDArray[Any]],
+    known: Mapping[str, Float],
 ) -> list[Subject]:
     """The problems in the order of their titles; `digests` is numbered anew."""
     problems = store.problems()
-    best: dict[str, float] = dict.fromkeys(digests, math.inf)
+    best = {
+        digest: float(known[digest].sum()) if digest in known else math.inf
+        for digest in digests
+    }
     good = _answered(table, slice(None))
     for digest, objective in zip(
         table["problem"][good], table["objective"][good], strict=True
@@ -289,6 +307,7 @@ def _subjects(
                 layer=problem.name.partition("[")[0],
                 bits=_bits(problem),
                 best=best[digest] if math.isfinite(best[digest]) else math.nan,
+                known=known.get(digest),
             )
         )
     digests.update({s.problem.digest: i for i, s in enumerate(subjects)})

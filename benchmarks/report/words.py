@@ -106,9 +106,14 @@ def _effort(known: Overview) -> str:
 
 def limits(known: Overview, answers: Answers) -> list[str]:
     """What a reader should not take from the page."""
+    elsewhere = sum(subject.known is not None for subject in known.subjects)
+    registry = ""
+    if elsewhere:
+        registry = f" and, for {_count(elsewhere, 'problem')}, of the registry"
     said = [
-        "The best known value of a problem is the lowest of the runs in this store: a "
-        "gap of 0 means that no run here did better, not that the optimum is proven."
+        f"The best known value of a problem is the lowest of the runs in this store"
+        f"{registry}: a gap of 0 means that nothing better is known here, not that the "
+        "optimum is proven."
     ]
     tight = sum(
         int(np.isclose(answers.best[p], bound, rtol=1e-6).sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -9,6 +10,7 @@ from benchmarks.harness.store import Store
 from benchmarks.report import answers, cells, content, figures, page, weights
 from solvers.atomic import replacing
 from solvers.errors import InputError
+from solvers.qubo import Float
 
 
 def require_packages() -> None:
@@ -27,7 +29,9 @@ def require_packages() -> None:
             )
 
 
-def write_report(path: Path, folder: Path, problems: Path | None) -> Path:
+def write_report(
+    path: Path, folder: Path, problems: Path | None, best: Mapping[str, Float]
+) -> Path:
     """Write the page and its figures; return the page's file.
 
     Parameters
@@ -38,6 +42,8 @@ def write_report(path: Path, folder: Path, problems: Path | None) -> Path:
         Where to write; it is made if it does not exist.
     problems
         A folder of saved problems, for what is shown of weights.
+    best
+        Best known energies of rows from elsewhere; see `cells.overview`.
 
     Raises
     ------
@@ -49,7 +55,7 @@ def write_report(path: Path, folder: Path, problems: Path | None) -> Path:
     if not path.exists():
         raise InputError(f"{path} does not exist")
     with Store(path) as store:
-        known = cells.overview(store)
+        known = cells.overview(store, best)
         gathered = answers.gather(store, known)
         files, why = {}, content.NO_FOLDER
         if problems is not None:

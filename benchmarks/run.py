@@ -10,6 +10,7 @@ unusable input, reported in one line; 130: interrupted (finished results are kep
 from __future__ import annotations
 
 import argparse
+import functools
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -19,12 +20,15 @@ from benchmarks import networks
 from benchmarks.harness import report, subject
 from benchmarks.harness.command import execute
 from benchmarks.harness.environment import environment
-from benchmarks.harness.failures import FAULTS, SolverFailure, require_support
+from benchmarks.harness.failures import FAULTS, SolverFailure
 from benchmarks.harness.failures import report as report_failure
-from benchmarks.harness.race import about, run_in_turn, run_solver
+from benchmarks.harness.race import about, run_in_turn
 from benchmarks.harness.readers import names, parse_grid
 from benchmarks.harness.runs import States
+from benchmarks.harness.store import Store, open_store
+from benchmarks.harness.trials import Trial, Trials
 from benchmarks.harness.whole import is_network
+from benchmarks.harness.worker import Workers, open_workers
 from benchmarks.options import add
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.problem import OBJECTIVES
@@ -56,6 +60,7 @@ def declare(parser: argparse.ArgumentParser) -> None:
     add(whole, "memory", "keep", "export", "onnx")
     out = parser.add_argument_group("output")
     add(out, "json", "save", "save-problem", "list")
+    add(out, "isolate", "store", "rerun", "rerun-failed")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -68,6 +73,11 @@ def run(options: argparse.Namespace) -> int:
         from qubo_rounding.network.whole.quantize import SOLVER
 
         options.solver = options.solver or SOLVER
+        if options.store is not None or options.isolate:
+            raise InputError(
+                "--store and --isolate are for a single layer; a whole network's "
+                "layers are kept with --keep DIR"
+            )
         return networks.run(options, _solvers(options.solver))
     for name in networks.OF_NETWORKS:
         if getattr(options, name) is not None:
@@ -86,7 +96,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     """Round the layer with every solver, print and write the record."""
     solvers = _solvers(options.solver)
-    budget = Budget(seconds=options.seconds, threads=options.threads)
     chosen = _subject(options)
     if options.save_problem:
         chosen.problem.save(options.save_problem)
@@ -98,60 +107,30 @@ def _run(options: argparse.Namespace) -> int:
         "results": [],
     }
     roundings: dict[str, tuple[RoundingProblem, States]] = {}
-    grid = chosen.grid if chosen.grid and chosen.grid.turns else None
-    qubo = chosen.problem.to_qubos()[0]
-    for solver in solvers:
-        require_support(solver, qubo)
-    known = [about(solver, options.seed) for solver in solvers]
     stopped: BaseException | None = None
-    try:
-        data = None
+    with open_store(options) as store, open_workers(options) as workers:
+        trials = _trials(options, chosen, store, workers)
+        for solver in solvers:
+            trials.require_support(solver)
         wanting = [label(solver) for solver in solvers if solver.uses_data]
-        if wanting and grid is None:
-            data = chosen.layer_data()
-        elif wanting:
-            # The layer's data are those of one scale.
+        if wanting and chosen.in_turn:
             print(
                 f"in turn, {', '.join(wanting)} sees the quadratic form alone",
                 file=sys.stderr,
             )
-        for solver, name in zip(solvers, known, strict=True):
-            problem = chosen.problem
-            try:
-                if grid is not None and record["results"]:
-                    problem, rounding, result = run_in_turn(
-                        solver, problem, grid, options.seed, budget
-                    )
-                    result["scale"] = subject.describe_scale(problem)
-                else:
-                    rounding, result = run_solver(
-                        solver, problem, options.seed, budget, data
-                    )
-            except SolverFailure as failure:
-                if not record["results"]:
-                    raise InputError(str(failure)) from failure
-                report_failure(failure)
-                failed = {"status": "error", "error": str(failure)}
-                record["results"].append(name | failed)
-                continue
-            answered = replace(chosen, problem=problem)
-            result["local_mse"] = answered.local_mse(rounding)
-            nearest = (record["results"] or [result])[0]["local_mse"]
-            result["ratio_to_nearest"] = (
-                result["local_mse"] / nearest if nearest else float(nearest == 0)
-            )
-            if chosen.accuracy is not None:
-                result |= chosen.accuracy.score(
-                    problem.weight,
-                    problem.decode(rounding),
-                    name["label"],
+        known = [about(solver, options.seed) for solver in solvers]
+        try:
+            for solver, name in zip(solvers, known, strict=True):
+                problem, states, result = _answer(
+                    solver, trials, chosen, options, name["label"], record["results"]
                 )
-            record["results"].append(result)
-            roundings[_unused(name["solver"], roundings)] = problem, rounding
-    except (KeyboardInterrupt, MemoryError) as error:
-        if not record["results"]:
-            raise
-        stopped = error
+                record["results"].append(name | result)
+                if states is not None:
+                    roundings[_unused(name["solver"], roundings)] = problem, states
+        except (KeyboardInterrupt, MemoryError) as error:
+            if not record["results"]:
+                raise
+            stopped = error
     print(report.table(record))
     try:
         if options.json:
@@ -163,6 +142,86 @@ def _run(options: argparse.Namespace) -> int:
     if stopped is not None:
         raise stopped
     return int(any(result["status"] in FAULTS for result in record["results"]))
+
+
+def _trials(
+    options: argparse.Namespace,
+    chosen: subject.Subject,
+    store: Store,
+    workers: Workers | None,
+) -> Trials:
+    """Runs on the layer or the saved problem."""
+    # The layer's data are those of one scale.
+    given = chosen.has_data and not chosen.in_turn
+    return Trials(
+        lambda: chosen.problem,
+        store,
+        name=options.layer or options.problem.stem,
+        about=chosen.origin,
+        threads=options.threads,
+        data=functools.cache(chosen.layer_data) if given else None,
+        workers=workers,
+    )
+
+
+def _answer(
+    solver: Solver,
+    trials: Trials,
+    chosen: subject.Subject,
+    options: argparse.Namespace,
+    name: str,
+    before: Sequence[dict[str, Any]],
+) -> tuple[RoundingProblem, States | None, dict[str, Any]]:
+    """The problem a solver has answered, its states and its part of the record.
+
+    `before` are the results so far, the first of which is nearest's.
+    """
+    problem = chosen.problem
+    if before and chosen.grid is not None and chosen.in_turn:
+        budget = Budget(seconds=options.seconds, threads=options.threads)
+        try:
+            problem, states, result = run_in_turn(
+                solver, problem, chosen.grid, options.seed, budget
+            )
+        except SolverFailure as failure:
+            report_failure(failure)
+            return problem, None, {"status": "error", "error": str(failure)}
+        result["scale"] = subject.describe_scale(problem)
+        result |= chosen.scores(problem, states, name)
+    else:
+        trial = trials.run(
+            solver,
+            options.seed,
+            seconds=options.seconds,
+            score=chosen.score(name),
+        )
+        run = trial.run
+        if run.states is None and not before:
+            raise InputError("without nearest's answer there is nothing to compare")
+        if run.states is None:
+            return problem, None, {"status": run.status, "error": run.message}
+        states = run.states
+        result = {**_judged(trial, problem.nearest()), **trial.scores}
+    result["local_mse"] = replace(chosen, problem=problem).local_mse(states)
+    nearest = (before or [result])[0]["local_mse"]
+    result["ratio_to_nearest"] = (
+        result["local_mse"] / nearest if nearest else float(nearest == 0)
+    )
+    return problem, states, result
+
+
+def _judged(trial: Trial, nearest: States) -> dict[str, Any]:
+    """What a record says about a run that has states."""
+    run = trial.run
+    assert run.states is not None
+    return {
+        "objective": run.objective,
+        "seconds": run.seconds,
+        "status": trial.status,
+        "timing": run.timing,
+        "flipped": int((run.states != nearest).sum()),
+        "info": list(run.info),
+    }
 
 
 def _solvers(text: str) -> list[Solver]:
@@ -190,6 +249,11 @@ def _subject(options: argparse.Namespace) -> subject.Subject:
                 raise InputError(f"--{name} does not go with --problem, which has it")
         return subject.from_file(options.problem, options.saturated)
     grid = parse_grid(options, in_turn=True)
+    if grid.turns and (options.store is not None or options.isolate):
+        raise InputError(
+            "--store and --isolate are for runs at one scale; leave in-turn out of "
+            "--grid"
+        )
     if grid.turns and options.save_problem:
         raise InputError(
             "--save-problem writes a problem at one scale; leave in-turn out of --grid"

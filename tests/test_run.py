@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from benchmarks.__main__ import main as benchmarks
+from benchmarks.harness import trials
 from benchmarks.harness.race import run_solver
 from benchmarks.harness.readers import split_layer
 from benchmarks.harness.subject import Subject
@@ -105,6 +106,65 @@ def test_same_seed_same_record_with_any_threads(
     for other in found[1:]:
         for key, value in found[0].items():
             np.testing.assert_array_equal(value, other[key])
+
+
+class TestStores:
+    LAYER: ClassVar = ["--layer", "resnet20.layer1.0.conv1", *SMALL]
+
+    def table(self, capsys: pytest.CaptureFixture[str], *arguments: object) -> list:
+        assert command(*arguments) == 0
+        return capsys.readouterr().out.splitlines()
+
+    def test_finished_runs_are_kept(self, tmp_path, monkeypatch, capsys):
+        """With their scores; what is new is compared with nearest as without."""
+        solvers, store = "babai,ste[steps=3]", ["--store", tmp_path / "runs.db"]
+        first = self.table(capsys, *self.LAYER, "--solver", solvers, *store)
+        whole = self.table(capsys, *self.LAYER, "--solver", "kbest[paths=4]")
+        made = []
+        solve = trials.solve
+
+        def counted(solver: Solver, *arguments: Any) -> Any:
+            made.append(solver.name)
+            return solve(solver, *arguments)
+
+        monkeypatch.setattr(trials, "solve", counted)
+        assert self.table(capsys, *self.LAYER, "--solver", solvers, *store) == first
+        assert made == []
+        more = self.table(capsys, *self.LAYER, "--solver", "kbest[paths=4]", *store)
+        assert made == ["kbest"]
+        kbest = [line.split() for line in (whole[3], more[3])]
+        assert kbest[0][0] == "kbest[paths=4]"
+        # All but the seconds.
+        assert kbest[0][:-2] == kbest[1][:-2]
+        self.table(capsys, *self.LAYER, "--solver", "babai", *store, "--rerun")
+        assert made == ["kbest", "nearest", "babai"]
+
+    def test_an_isolated_run_is_the_same(self, problem_file, tmp_path, capsys):
+        store, records = (
+            tmp_path / "runs.db",
+            [tmp_path / "a.json", tmp_path / "b.json"],
+        )
+        common = ["--problem", problem_file, "--solver", "sa,babai"]
+        self.table(capsys, *common, "--json", records[0], "--store", store)
+        self.table(capsys, *common, "--json", records[1], "--isolate")
+        ours, others = (json.loads(p.read_text())["results"] for p in records)
+        for mine, other in zip(ours, others, strict=True):
+            for key in ("label", "objective", "local_mse", "status", "flipped"):
+                assert mine[key] == other[key]
+
+    @pytest.mark.parametrize("way", [["--isolate"], ["--store", "runs.db"]])
+    @pytest.mark.parametrize(
+        ("what", "message"),
+        [
+            (["--layer", "resnet20"], "are for a single layer"),
+            ([*LAYER, "--grid", "in-turn:2"], "leave in-turn out of --grid"),
+        ],
+    )
+    def test_refused(self, way, what, message, tmp_path, monkeypatch, capsys):
+        monkeypatch.chdir(tmp_path)
+        assert command(*what, *way) == 2
+        assert message in capsys.readouterr().err
+        assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -70,8 +70,8 @@ def table(record: Mapping[str, Any]) -> str:
     if full is not None:
         lines.append([cell for _, _, cell in parts])
     for r in record["results"]:
-        if r["status"] == "error":
-            lines.append([parts[0][1](r), *["-"] * (len(parts) - 2), "error"])
+        if "objective" not in r:
+            lines.append([parts[0][1](r), *["-"] * (len(parts) - 2), r["status"]])
         else:
             lines.append([cell(r) for _, cell, _ in parts])
     text = columns(lines)

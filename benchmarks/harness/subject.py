@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.harness.accuracy import HeldOut
+from benchmarks.harness.digests import modules_digest
+from benchmarks.harness.packing import hash_of
 from benchmarks.harness.readers import split_layer
+from benchmarks.harness.trials import Score
 from qubo_rounding.problem import RoundingProblem
 from qubo_rounding.problem.grid import Grid
 from qubo_rounding.problem.problem import OBJECTIVES
@@ -47,6 +50,8 @@ class Subject:
         The network and the images behind the problem; None for one from a file.
     grid
         The grid that the problem was posed on; None for one from a file.
+    origin
+        All that the problem comes from; None for one from a file.
     """
 
     problem: RoundingProblem
@@ -56,6 +61,47 @@ class Subject:
     accuracy: Accuracy | None = None
     source: Source | None = None
     grid: Grid | None = None
+    origin: dict[str, Any] | None = None
+
+    @property
+    def in_turn(self) -> bool:
+        """Whether the scale is fitted to the answers."""
+        return self.grid is not None and self.grid.turns > 0
+
+    @property
+    def has_data(self) -> bool:
+        """Whether there are data of the layer on which its output's error is posed."""
+        return (
+            self.source is not None and self.description["objective"] == OBJECTIVES[0]
+        )
+
+    def scores(
+        self, problem: RoundingProblem, states: NDArray[np.integer[Any]], name: str
+    ) -> dict[str, Any]:
+        """What the network says to the rounded layer; nothing about a saved problem."""
+        if self.accuracy is None:
+            return {}
+        nearest = self.problem.nearest()
+        first = self.accuracy.held_out.nearest is None
+        if first and not np.array_equal(states, nearest):
+            # The store had its scores, but others are compared with its predictions.
+            rounded = self.problem.decode(nearest)
+            self.accuracy.score(self.problem.weight, rounded, "nearest")
+        return self.accuracy.score(problem.weight, problem.decode(states), name)
+
+    def score(self, name: str) -> Score | None:
+        """The same of answers to the problem itself, for runs that are kept."""
+        if self.accuracy is None or self.origin is None:
+            return None
+        settings = {
+            **self.origin,
+            "evaluation_digest": self.description["evaluation_digest"],
+            "code": modules_digest("benchmarks.harness.accuracy"),
+        }
+        return Score(
+            key=f"on the network {hash_of(settings)}",
+            of=lambda states: self.scores(self.problem, states, name),
+        )
 
     def local_mse(self, states: NDArray[np.integer[Any]]) -> float:
         """The mean squared error on the calibration inputs, summed over the rows."""
@@ -71,9 +117,7 @@ class Subject:
 
         None for a saved problem, or if the objective is not the layer's output.
         """
-        if self.accuracy is None or self.source is None:
-            return None
-        if self.description["objective"] != OBJECTIVES[0]:
+        if not self.has_data or self.accuracy is None or self.source is None:
             return None
         from qubo_rounding.network.layer_data import layer_data
 
@@ -164,6 +208,7 @@ def from_layer(
         see `load_network` and `load_images`.
     """
     from qubo_rounding.network import evaluate
+    from qubo_rounding.network.digests import network_digest
     from qubo_rounding.network.layers import find_layer, layer_moments
     from qubo_rounding.network.models import architecture
     from qubo_rounding.network.pose import pose
@@ -209,6 +254,17 @@ def from_layer(
         accuracy=accuracy,
         source=source,
         grid=grid,
+        origin={
+            "layer": layer,
+            "weights_hash": source.weights_hash,
+            "network": network_digest(model, network),
+            "calibration_digest": meta["calibration_digest"],
+            "grid": asdict(grid),
+            "objective": objective,
+            # Of it, labels of the task loss are drawn.
+            "seed": None if objective == OBJECTIVES[0] else seed,
+            "code": modules_digest("qubo_rounding.network.pose"),
+        },
     )
 
 

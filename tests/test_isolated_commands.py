@@ -100,3 +100,19 @@ def test_a_run_is_the_same_in_a_process_of_its_own(problem, tmp_path, capsys, fi
     assert benchmarks([*common, str(paths[0]), *other, "--threads", "2"]) == 0
     assert paths[0].read_bytes() == kept
     capsys.readouterr()
+
+
+def test_layers_with_data_of_their_own(capsys):
+    """Solvers that look at a layer's data are given them in their processes."""
+    arguments = ["layers", "--model", "resnet20", "--layers", "layer1.0.conv1"]
+    arguments += ["--weights", "embedded", "--calibration", "8"]
+    ratios = []
+    for solvers in ("ste[steps=2]", f"{FILE}:Faults,ste[steps=2]"):
+        isolated = ["--isolate"] if "Faults" in solvers else []
+        code = benchmarks([*arguments, "--solver", solvers, *isolated])
+        assert code == len(isolated)
+        out, err = capsys.readouterr()
+        heading, line = (line.split() for line in out.splitlines()[:2])
+        ratios.append(line[heading.index("ste[steps=2]") + len(isolated)])
+    assert ratios[0] == ratios[1]
+    assert f"solver {FILE}:Faults: SIGSEGV while solving" in err

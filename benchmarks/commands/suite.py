@@ -16,6 +16,7 @@ interrupted (finished runs are in the store).
 from __future__ import annotations
 
 import argparse
+import math
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -59,9 +60,9 @@ class Plan:
     Attributes
     ----------
     specs
-        All runs of the suite.
+        All runs of the suite, in the order in which they are made.
     missing
-        Those that the store does not have, in the order in which they are made.
+        Those that the store does not have.
     problems
         The problems by digest.
     posed
@@ -153,24 +154,28 @@ def _of(
     suite: Suite,
     store: Store,
 ) -> Plan:
-    specs = [
-        spec_of(digest, solver, seconds, seed, suite.threads)
+    # What is named twice is there once.
+    digests = [*dict.fromkeys(digests)]
+    named = {
+        spec.run_id: spec
         for digest in digests
         for solver, seconds, seed in runs
-    ]
-    missing = [spec for spec in specs if store.find(spec) is None]
+        for spec in [spec_of(digest, solver, seconds, seed, suite.threads)]
+    }
     # Whatever changes in the machine meanwhile should touch all solvers alike; runs on
     # one problem stay together, so that it is loaded once.
     rng = np.random.default_rng(0)
     order = {digest: rank for rank, digest in enumerate(rng.permutation(digests))}
-    shuffled = [missing[i] for i in rng.permutation(len(missing))]
-    shuffled.sort(key=lambda spec: order[spec.problem])
-    return Plan(specs, shuffled, problems, posed)
+    specs = [*named.values()]
+    specs = [specs[i] for i in rng.permutation(len(specs))]
+    specs.sort(key=lambda spec: order[spec.problem])
+    missing = [spec for spec in specs if store.find(spec) is None]
+    return Plan(specs, missing, problems, posed)
 
 
 def _make(plan: Plan, suite: Suite, store: Store, options: argparse.Namespace) -> None:
     """Make the missing runs, each kept as soon as it has ended."""
-    memory = None if suite.memory is None else int(suite.memory * GIB)
+    memory = math.ceil(suite.memory * GIB)
     limits = Limits(memory=memory, grace=suite.grace, hard=suite.hard)
     jobs = [
         Job(spec=spec, path=plan.posed[spec.problem].path.resolve(), limits=limits)

@@ -12,14 +12,20 @@ import functools
 import multiprocessing
 import os
 import re
+import shutil
+import tempfile
+import threading
+import time
+import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from concurrent.futures import BrokenExecutor, CancelledError
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from benchmarks.harness.digests import code_digest_of
+from benchmarks.harness.digests import code_digest_of, problem_digest
 from benchmarks.harness.failures import refusal
 from benchmarks.harness.judged import MAKER
 from benchmarks.harness.limits import Limits
@@ -29,6 +35,12 @@ from benchmarks.harness.worker import Workers
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, QuboBatch, Solver, label, parse_solver
 from solvers.io.files import read_qubo
+from solvers.registry import reason
+
+# Seconds in which a scheduler must answer, and between two looks at one's parent.
+PATIENCE, WATCH = 30.0, 0.2
+# Each thread has workers of its own, which make one run at a time.
+_own = threading.local()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,9 +77,15 @@ def spec_of(
 
 
 def make_run(job: Job) -> Run:
-    """Make a run, in a child of whatever process this is."""
+    """Make a run, in a child of whatever process this is.
+
+    Raises
+    ------
+    InputError
+        The job's file is not that of its problem.
+    """
     spec = job.spec
-    problem, qubos = _loaded(job.path)
+    problem, qubos = _loaded(job.path, spec.problem)
     solver = parse_solver(spec.solver)
     if (why := refusal(solver, qubos[0])) is not None:
         return Run(spec=spec, status="skipped", message=why, **started(spec.threads))
@@ -88,23 +106,46 @@ def made(jobs: Sequence[Job], at_once: int, scheduler: str | None) -> Iterator[R
     Raises
     ------
     InputError
-        The scheduler cannot be reached.
+        The scheduler cannot be reached or is lost, or a process that hands out runs
+        was killed.
     """
     from joblib import Parallel, delayed
 
-    with _backend(scheduler):
-        parallel = Parallel(
-            n_jobs=-1 if scheduler else at_once,
-            return_as="generator_unordered",
-            batch_size=1,
-            pre_dispatch="2*n_jobs" if at_once > 1 or scheduler else 1,
-        )
-        yield from parallel(delayed(make_run)(job) for job in jobs)
+    with warnings.catch_warnings(), _backend(at_once, scheduler) as settings:
+        # Whoever interrupts runs knows that they do not end.
+        warnings.filterwarnings("ignore", r"\d+ tasks which", module="joblib")
+        parallel = Parallel(return_as="generator_unordered", batch_size=1, **settings)
+        try:
+            yield from parallel(delayed(make_run)(job) for job in jobs)
+        except (BrokenExecutor, CancelledError, TimeoutError) as error:
+            raise InputError(
+                f"what makes the runs has ended ({reason(error)}); finished runs are "
+                "in the store, and the same command goes on"
+            ) from error
 
 
-def _backend(scheduler: str | None) -> AbstractContextManager[Any]:
-    if scheduler is None:
-        return nullcontext()
+@contextmanager
+def _backend(at_once: int, scheduler: str | None) -> Iterator[dict[str, Any]]:
+    """Where joblib makes runs, as settings of its `Parallel`."""
+    if scheduler is not None:
+        with _dask(scheduler):
+            # Workers may join while others are at work.
+            yield {"n_jobs": -1, "pre_dispatch": "all"}
+    elif at_once == 1:
+        yield {"n_jobs": 1}
+    else:
+        # Processes of loky that are killed leave their files.
+        with tempfile.TemporaryDirectory(prefix="suite-") as folder:
+            yield {
+                "n_jobs": at_once,
+                "backend": "loky",
+                "initializer": _be_one_of_several,
+                "initargs": (os.getpid(), folder),
+            }
+
+
+@contextmanager
+def _dask(scheduler: str) -> Iterator[None]:
     if find_spec("distributed") is None:
         raise InputError(
             '--scheduler needs dask: pip install "qubo-rounding[cluster]" installs it'
@@ -113,16 +154,36 @@ def _backend(scheduler: str | None) -> AbstractContextManager[Any]:
     from distributed import Client
 
     try:
-        client = Client(scheduler, timeout=30)  # type: ignore[no-untyped-call]
+        client = Client(scheduler, timeout=PATIENCE)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
-        raise InputError(f"cannot reach the scheduler {scheduler}: {error}") from error
-    return joblib.parallel_config("dask", client=client)  # type: ignore[no-any-return]
+        raise InputError(
+            f"cannot reach the scheduler {scheduler}: {reason(error)}"
+        ) from error
+    with client, joblib.parallel_config("dask", client=client):
+        yield
+
+
+def _be_one_of_several(parent: int, folder: str) -> None:
+    """Begin a process of loky, which by itself would outlive its parent's death."""
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(WATCH)
+        shutil.rmtree(folder, ignore_errors=True)
+        os._exit(1)
+
+    tempfile.tempdir = folder
+    threading.Thread(target=watch, daemon=True).start()
 
 
 @functools.lru_cache(maxsize=2)
-def _loaded(path: Path) -> tuple[RoundingProblem | QuboBatch, list[QuboBatch]]:
+def _loaded(
+    path: Path, digest: str
+) -> tuple[RoundingProblem | QuboBatch, list[QuboBatch]]:
     """A problem and its batches, which stay the same objects for all its runs."""
     problem = load(path)
+    if problem_digest(problem) != digest:
+        raise InputError(f"{path} is not the problem that it is named for; remove it")
     if isinstance(problem, QuboBatch):
         return problem, [problem]
     return problem, problem.to_qubos()
@@ -142,12 +203,17 @@ def load(path: Path) -> RoundingProblem | QuboBatch:
         return read_qubo(path)
 
 
-@functools.lru_cache(maxsize=1)
 def _workers(limits: Limits) -> Workers:
-    """Workers of the process that asks for them, who end with it."""
-    workers = Workers(limits)
-    atexit.register(workers.close)
-    return workers
+    """Workers of the thread that asks for them, who end with the process."""
+    held: Workers | None = getattr(_own, "workers", None)
+    if held is not None and held.limits != limits:
+        held.close()
+        atexit.unregister(held.close)
+        held = None
+    if held is None:
+        held = _own.workers = Workers(limits)
+        atexit.register(held.close)
+    return held
 
 
 def _pinned(limits: Limits, threads: int) -> Limits:

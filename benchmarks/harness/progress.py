@@ -10,6 +10,7 @@ from types import TracebackType
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from benchmarks.harness.failures import FAULTS
 from benchmarks.harness.runs import Run
@@ -84,7 +85,8 @@ class Progress:
         table.add_row(
             str(done - failed), str(failed), str(self._total - done), self.time_left()
         )
-        table.caption = "\n".join(self._last)
+        # Options of solvers are no markup.
+        table.caption = Text("\n".join(self._last))
         return table
 
     def time_left(self) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
@@ -10,7 +11,7 @@ from typing import Any
 
 from solvers import InputError, Solver, parse_solver
 from solvers.checks import is_number
-from solvers.errors import UnknownNameError
+from solvers.errors import UnknownNameError, shown
 
 # Suites that come with the project, by the names of their files.
 FOLDER = Path(__file__).parent.parent / "suites"
@@ -76,11 +77,13 @@ class Suite:
     threads
         Number of threads of each run.
     memory
-        GiB that a run may take on top of what it is given; None: no limit.
+        GiB that a run may take on top of what it is given.
     grace
         Seconds beyond its limit after which a run is killed.
     hard
         Seconds after which a run without a limit is killed.
+    description
+        What lists of suites say.
     """
 
     name: str
@@ -90,7 +93,7 @@ class Suite:
     seeds: int = 1
     seconds: tuple[float, ...] = ()
     threads: int = 1
-    memory: float | None = 8.0
+    memory: float = 8.0
     grace: float = 10.0
     hard: float = 600.0
     description: str = ""
@@ -129,9 +132,9 @@ def read_suite(text: str) -> Suite:
         path = known[text]
     try:
         content = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"cannot read {path}: {error}") from error
-    except tomllib.TOMLDecodeError as error:
+    except OSError as error:
+        raise InputError(f"cannot read {path}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise InputError(f"{path} is no TOML: {error}") from error
     problems = content.pop("problems", None)
     if not isinstance(problems, list) or not problems:
@@ -140,8 +143,7 @@ def read_suite(text: str) -> Suite:
         _checked(Entry, entry, f"{path}: problem {number}")
         for number, entry in enumerate(problems, 1)
     )
-    given = {"name": path.stem, "entries": entries, **content}
-    suite: Suite = _checked(Suite, given, str(path))
+    suite: Suite = _checked(Suite, content, str(path), name=path.stem, entries=entries)
     for number, entry in enumerate(entries, 1):
         _check_entry(entry, f"{path}: problem {number}")
     _check_suite(suite, str(path))
@@ -158,23 +160,24 @@ def with_inputs(suite: Suite, weights: str | None, images: Path | None) -> Suite
     return replace(suite, entries=entries)
 
 
-def _checked(kind: Any, given: Any, where: str) -> Any:
-    """An object of a dataclass from a table; lists become tuples."""
+def _checked(kind: Any, given: Any, where: str, **rest: Any) -> Any:
+    """An object of a dataclass from a table, and the rest; lists become tuples."""
     if not isinstance(given, Mapping):
         raise InputError(f"{where} is not a table")
-    known = {each.name: str(each.type) for each in fields(kind)}
-    values = {}
-    for name, value in given.items():
+    kinds = {each.name: str(each.type) for each in fields(kind)}
+    known = kinds.keys() - rest.keys()
+    for name in given:
         if name not in known:
-            raise UnknownNameError(f"setting of {where}", name, known)
-        values[name] = _as(known[name], value, f"{where}: {name}")
-    return kind(**values)
+            raise UnknownNameError(f"setting of {where}", name, sorted(known))
+    values = {
+        name: _as(kinds[name], value, f"{where}: {name}")
+        for name, value in given.items()
+    }
+    return kind(**values, **rest)
 
 
 def _as(kind: str, value: Any, where: str) -> Any:
     """A value of the kind that an annotation names."""
-    if kind.startswith("tuple[Entry"):
-        return value
     if kind.startswith("tuple["):
         inner = kind[len("tuple[") :].partition(",")[0]
         parts = value if isinstance(value, list) else [value]
@@ -183,11 +186,11 @@ def _as(kind: str, value: Any, where: str) -> Any:
     fits = {
         "str": isinstance(value, str),
         "int": type(value) is int,
-        "float": is_number(value),
+        "float": is_number(value) and math.isfinite(value),
         "bool": isinstance(value, bool),
     }
     if not fits[wanted]:
-        raise InputError(f"{where} must be of kind {wanted}, not {value!r:.60}")
+        raise InputError(f"{where} must be of kind {wanted}, not {shown(value)}")
     return float(value) if wanted == "float" else value
 
 
@@ -196,6 +199,11 @@ def _check_entry(entry: Entry, where: str) -> None:
         raise InputError(f"{where}: give one of model and file")
     if entry.model and not entry.layers:
         raise InputError(f"{where}: a model needs layers")
+    if entry.file is not None:
+        for each in fields(entry):
+            of_files = each.name in ("file", "rows", "track")
+            if not of_files and getattr(entry, each.name) != each.default:
+                raise InputError(f"{where}: {each.name} is for models, not files")
     if entry.track not in TRACKS:
         raise UnknownNameError(f"track of {where}", entry.track, TRACKS)
     if not entry.bits or not all(2 <= bits <= 8 for bits in entry.bits):
@@ -204,7 +212,7 @@ def _check_entry(entry: Entry, where: str) -> None:
         value = getattr(entry, name)
         if value is not None and value < 1:
             raise InputError(f"{where}: {name} must be at least 1, not {value}")
-    if entry.accuracy and (entry.file is not None or entry.track == "row"):
+    if entry.accuracy and (entry.rows is not None or entry.track == "row"):
         raise InputError(f"{where}: accuracy is that of whole layers of a model")
 
 
@@ -216,7 +224,7 @@ def _check_suite(suite: Suite, where: str) -> None:
     for name in ("seeds", "threads"):
         if getattr(suite, name) < 1:
             raise InputError(f"{where}: {name} must be at least 1")
-    positive = (*suite.seconds, suite.grace, suite.hard, suite.memory or 1.0)
+    positive = (*suite.seconds, suite.grace, suite.hard, suite.memory)
     if min(positive) <= 0:
         raise InputError(f"{where}: seconds, grace, hard and memory must be positive")
     for text in (*suite.solvers, *suite.untimed):

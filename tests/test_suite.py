@@ -112,6 +112,7 @@ def test_what_cannot_be_read(file, capsys, name, said):
     ("arguments", "said"),
     [
         (["quick", "--jobs", "0"], "--jobs"),
+        (["quick", "--jobs", "9999"], "--jobs 9999 of threads = 1 need 9999 cores"),
         (["quick", "--store", "no/x.db"], "no"),
         (["quick", "--report", "mine.toml"], "mine.toml"),
     ],

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -96,6 +97,12 @@ def run(options: argparse.Namespace) -> int:
         print(columns([[suite.name, suite.description] for suite in suites]))
         return 0
     suite = with_inputs(read_suite(options.suite), options.weights, options.images)
+    needed, cores = options.jobs * suite.threads, len(os.sched_getaffinity(0))
+    if options.jobs > 1 and needed > cores:
+        raise InputError(
+            f"--jobs {options.jobs} of threads = {suite.threads} need {needed} cores; "
+            f"there are {cores}"
+        )
     if options.report is not None:
         require_packages()
     elif options.best or options.registry is not None:
@@ -184,7 +191,8 @@ def _make(plan: Plan, suite: Suite, store: Store, options: argparse.Namespace) -
     expected = {spec.run_id: s for spec, s in _expected(plan, store)}
     names = {digest: problem.name for digest, problem in plan.problems.items()}
     total = sum(expected.values()) / options.jobs
-    with Progress(len(jobs), total, names) as progress:
+    at_once = None if options.scheduler else options.jobs
+    with Progress(len(jobs), total, names, at_once) as progress:
         for run in made(jobs, options.jobs, options.scheduler) if jobs else ():
             score = plan.posed[run.spec.problem].score
             if score is not None and run.states is not None:

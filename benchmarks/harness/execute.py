@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import atexit
 import functools
+import logging
 import multiprocessing
 import os
 import re
 import shutil
+import signal
 import tempfile
 import threading
 import time
@@ -117,11 +119,8 @@ def made(jobs: Sequence[Job], at_once: int, scheduler: str | None) -> Iterator[R
         parallel = Parallel(return_as="generator_unordered", batch_size=1, **settings)
         try:
             yield from parallel(delayed(make_run)(job) for job in jobs)
-        except (BrokenExecutor, CancelledError, TimeoutError) as error:
-            raise InputError(
-                f"what makes the runs has ended ({reason(error)}); finished runs are "
-                "in the store, and the same command goes on"
-            ) from error
+        except (BrokenExecutor, CancelledError) as error:
+            raise _lost(error) from error
 
 
 @contextmanager
@@ -151,8 +150,10 @@ def _dask(scheduler: str) -> Iterator[None]:
             '--scheduler needs dask: pip install "qubo-rounding[cluster]" installs it'
         )
     import joblib
-    from distributed import Client
+    from distributed import Client, KilledWorker
 
+    # What it says of lost connections at length is said here in a line.
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)
     try:
         client = Client(scheduler, timeout=PATIENCE)  # type: ignore[no-untyped-call]
     except (OSError, ValueError, TimeoutError) as error:
@@ -160,7 +161,20 @@ def _dask(scheduler: str) -> Iterator[None]:
             f"cannot reach the scheduler {scheduler}: {reason(error)}"
         ) from error
     with client, joblib.parallel_config("dask", client=client):
-        yield
+        if not client.scheduler_info()["workers"]:
+            warnings.warn(f"{scheduler} has no workers yet", stacklevel=2)
+            client.wait_for_workers(1)
+        try:
+            yield
+        except KilledWorker as error:
+            raise _lost(error) from error
+
+
+def _lost(error: Exception) -> InputError:
+    return InputError(
+        f"what makes the runs has ended ({reason(error)}); finished runs are in the "
+        "store, and the same command goes on"
+    )
 
 
 def _be_one_of_several(parent: int, folder: str) -> None:
@@ -173,6 +187,8 @@ def _be_one_of_several(parent: int, folder: str) -> None:
         os._exit(1)
 
     tempfile.tempdir = folder
+    # Ctrl-C is for the parent, which ends its processes.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=watch, daemon=True).start()
 
 

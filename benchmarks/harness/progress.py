@@ -30,21 +30,27 @@ class Progress:
         Their expected seconds, all together.
     names
         Names of the problems by digest.
+    at_once
+        Number of runs that are made at a time; None if that changes.
     """
 
-    def __init__(self, total: int, seconds: float, names: dict[str, str]) -> None:
+    def __init__(
+        self, total: int, seconds: float, names: dict[str, str], at_once: int | None
+    ) -> None:
         self._total, self._expected, self._names = total, seconds, names
+        self._at_once = at_once
         self._counts: Counter[str] = Counter()
         self._last: list[str] = []
         self._spent = 0.0
         self._begun = time.monotonic()
         console = Console(stderr=True)
-        self._live = Live(console=console) if console.is_terminal else None
+        self._live = None
+        if console.is_interactive:
+            self._live = Live(console=console, get_renderable=self.table)
 
     def __enter__(self) -> Progress:
         if self._live is not None:
-            self._live.start()
-            self._live.update(self.table())
+            self._live.start(refresh=True)
         return self
 
     def __exit__(
@@ -73,18 +79,23 @@ class Progress:
         if self._live is None:
             print(line, file=sys.stderr, flush=True)
         else:
-            self._live.update(self.table())
+            self._live.refresh()
 
     def table(self) -> Table:
         """The live table."""
         done = self._counts.total()
-        failed = sum(self._counts[fault] for fault in FAULTS)
+        left = self._total - done
+        cells = {
+            "done": str(done),
+            "failed": str(sum(self._counts[fault] for fault in FAULTS)),
+            "running": "?" if self._at_once is None else str(min(left, self._at_once)),
+            "left": str(left),
+            "time left": self.time_left(),
+        }
         table = Table(title="suite", title_justify="left")
-        for head in ("done", "failed", "left", "time left"):
+        for head in cells:
             table.add_column(head, justify="right")
-        table.add_row(
-            str(done - failed), str(failed), str(self._total - done), self.time_left()
-        )
+        table.add_row(*cells.values())
         # Options of solvers are no markup.
         table.caption = Text("\n".join(self._last))
         return table

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -143,6 +145,35 @@ def test_workers_may_come_later(folder):
         _, told = process.communicate(timeout=120)
     assert process.returncode == 0, told
     assert len(table("mine.db")) == 2 * SEEDS
+
+
+@pytest.mark.slow
+def test_the_script_for_slurm(folder, monkeypatch):
+    """With workers here in place of SLURM's."""
+    asked: dict[str, Any] = {}
+
+    def here(**options: Any) -> Any:
+        asked.update(options)
+        shown = types.SimpleNamespace(
+            scheduler_address=cluster.scheduler_address,
+            scale=lambda jobs: cluster.scale(1),
+        )
+        return contextlib.nullcontext(shown)
+
+    text = (ROOT / "docs" / "cluster.md").read_text("utf-8")
+    (script,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    stand_in = types.SimpleNamespace(SLURMCluster=here)
+    monkeypatch.setitem(sys.modules, "dask_jobqueue", stand_in)
+    (folder / "paper.toml").write_text(TEXT)
+    with cluster_of(0) as cluster, pytest.raises(SystemExit) as ended:
+        exec(script.replace('"paper"', '"paper.toml"'), {"__name__": "script"})
+    assert ended.value.code == 0
+    assert len(table("paper.db")) == 2 * SEEDS
+    monkeypatch.undo()
+    jobqueue = pytest.importorskip("dask_jobqueue")
+    queue = jobqueue.SLURMCluster(**asked, interface="lo")
+    assert f"--nthreads {asked['cores']} " in queue.job_script()
+    queue.close()
 
 
 @pytest.mark.parametrize("address", ["what://x", "127.0.0.1:9"])

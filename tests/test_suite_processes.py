@@ -182,7 +182,8 @@ def run(*options: str) -> int:
     ],
 )
 def test_no_run_is_lost_when_a_suite_is_killed(forked, write, turns, jobs):
-    write(seeds=8 * turns)
+    seeds = 12 + 3 * turns
+    write(seeds)
     rng = random.Random(turns)
     reported: set[tuple[str, int]] = set()
     for turn in range(turns):
@@ -203,7 +204,7 @@ def test_no_run_is_lost_when_a_suite_is_killed(forked, write, turns, jobs):
     assert run("--store", "killed.db") == 0
     assert run("--store", "whole.db") == 0
     assert table("killed.db") == table("whole.db")
-    assert len(table("whole.db")) == 3 * 8 * turns
+    assert len(table("whole.db")) == 3 * seeds
 
 
 @pytest.mark.parametrize("jobs", [1, pytest.param(2, marks=several)])

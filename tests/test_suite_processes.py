@@ -182,7 +182,7 @@ def run(*options: str) -> int:
     ],
 )
 def test_no_run_is_lost_when_a_suite_is_killed(forked, write, turns, jobs):
-    seeds = 12 + 3 * turns
+    seeds = 8 + 3 * turns
     write(seeds)
     rng = random.Random(turns)
     reported: set[tuple[str, int]] = set()

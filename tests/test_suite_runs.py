@@ -162,7 +162,8 @@ def test_a_dry_run_makes_none(suite):
         ["small.npz", "sa[num_sweeps=20]@0.01", "2"],
         ["small.npz", "sa[num_sweeps=20]@0.02", "2"],
     ]
-    assert last.startswith(f"{RUNS} of {RUNS} runs are to be made: about ")
+    # The expected seconds: 0.3 s beside limits, and 2 s without a limit.
+    assert last == f"{RUNS} of {RUNS} runs are to be made: about 0.2 min, 1 MiB"
     suite(SMALL.replace("babai", "nearest"))
     suite(SMALL, "--dry-run")
     assert suite.out.splitlines()[-1].startswith(f"2 of {RUNS} runs")
@@ -172,7 +173,15 @@ def test_a_dry_run_makes_none(suite):
 
 
 def test_unruly_solvers_cost_their_own_runs_alone(suite):
-    names = ("Raises", "Faults", "Sleeps", "Lies", "EatsMemory", "Refuses")
+    names = (
+        "Raises",
+        "Faults",
+        "Sleeps",
+        "Lies",
+        "EatsMemory",
+        "Refuses",
+        "CrashesInSupports",
+    )
     unruly = ", ".join(f'"{UNRULY}:{name}"' for name in names)
     text = SMALL.replace('"nearest", ', "").replace('["sa', f'[{unruly}, "sa')
     text = "grace = 0.1\nmemory = 0.1\n" + text
@@ -187,6 +196,7 @@ def test_unruly_solvers_cost_their_own_runs_alone(suite):
         "Lies": "invalid",
         "EatsMemory": "oom",
         "Refuses": "skipped",
+        "CrashesInSupports": "crash",
         "sa[num_sweeps=20]": "ok",
         "babai": "ok",
     }
@@ -197,16 +207,12 @@ def test_unruly_solvers_cost_their_own_runs_alone(suite):
         problem = rounding(1, 3)
         assert run.objective == pytest.approx(problem.local_mse(run.states).sum())
     counts = dict(line.split() for line in suite.out.splitlines()[1:])
-    assert counts == {
-        "ok": "4",
-        **dict.fromkeys(
-            ("error", "crash", "timeout", "invalid", "oom", "skipped"), "2"
-        ),
-    }
+    failures = ("error", "timeout", "invalid", "oom", "skipped")
+    assert counts == {"ok": "4", "crash": "4", **dict.fromkeys(failures, "2")}
     # They still have failed the next time, without being made again.
     assert suite(text, code=1) == []
     again = suite(text, "--rerun-failed", code=1)
-    assert len(again) == 10
+    assert len(again) == 12
     assert not any("Refuses" in line or "babai" in line for line in again)
 
 

@@ -129,6 +129,11 @@ class Refuses(Unruly):
         return "not on a Sunday"
 
 
+class CrashesInSupports(Unruly):
+    def supports(self, qubo):
+        ctypes.string_at(0)
+
+
 class GivesNaN(Unruly):
     def search(self, task):
         return np.full(task.start.shape, np.nan)

@@ -51,7 +51,7 @@ from solvers import InputError, Solver
 BESIDE, UNKNOWN = 0.3, 2.0
 # Copies of a problem's matrix that a run may hold at once.
 COPIES = 8
-GIB = 2**30
+MIB, GIB = 2**20, 2**30
 
 
 @dataclass(frozen=True, eq=False)
@@ -225,10 +225,10 @@ def _estimate(plan: Plan, suite: Suite, store: Store, at_once: int) -> str:
     lines += [[*pair, str(count)] for pair, count in counts.items()]
     seconds = sum(expected for _, expected in _expected(plan, store)) / at_once
     largest = max((p.n**2 + p.rows * p.n) * 8 for p in plan.problems.values())
-    memory = at_once * COPIES * largest / GIB
+    memory = math.ceil(at_once * COPIES * largest / MIB)
     return (
         f"{columns(lines)}\n{len(plan.missing)} of {len(plan.specs)} runs are to be "
-        f"made: about {seconds / 60:.1f} min, {memory:.2g} GiB"
+        f"made: about {seconds / 60:.1f} min, {memory} MiB"
     )
 
 

@@ -28,11 +28,10 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.harness.digests import code_digest_of, problem_digest
-from benchmarks.harness.failures import refusal
 from benchmarks.harness.judged import MAKER
 from benchmarks.harness.limits import Limits
 from benchmarks.harness.runs import Run, Spec
-from benchmarks.harness.trials import isolated, started
+from benchmarks.harness.trials import isolated
 from benchmarks.harness.worker import Workers
 from qubo_rounding.problem import RoundingProblem
 from solvers import InputError, QuboBatch, Solver, label, parse_solver
@@ -89,8 +88,6 @@ def make_run(job: Job) -> Run:
     spec = job.spec
     problem, qubos = _loaded(job.path, spec.problem)
     solver = parse_solver(spec.solver)
-    if (why := refusal(solver, qubos[0])) is not None:
-        return Run(spec=spec, status="skipped", message=why, **started(spec.threads))
     workers = _workers(_pinned(job.limits, spec.threads))
     return isolated(workers, spec, solver, problem, qubos)
 

@@ -83,7 +83,10 @@ class Forked:
         assert self._process.stdin is not None
         print(*arguments, file=self._process.stdin, flush=True)
         self.printed = []
-        self.pid = int(self._line())
+        # What has watched over a killed suite may complain first.
+        while not (line := self._line()).isdigit():
+            assert line, "the process that forks suites has ended"
+        self.pid = int(line)
 
     def wait_for_runs(self, count: int) -> None:
         """Until so many runs have been reported."""
@@ -182,7 +185,7 @@ def run(*options: str) -> int:
     ],
 )
 def test_no_run_is_lost_when_a_suite_is_killed(forked, write, turns, jobs):
-    seeds = 8 + 3 * turns
+    seeds = 8 + 2 * turns
     write(seeds)
     rng = random.Random(turns)
     reported: set[tuple[str, int]] = set()
@@ -216,9 +219,9 @@ def test_ctrl_c_ends_cleanly(forked, write, capfd, jobs):
     os.killpg(forked.pid, signal.SIGINT)
     assert forked.ended() == 130
     forked.require_none_left()
-    assert forked.printed[-1] == "interrupted"
+    assert "interrupted" in forked.printed
     reported = forked.runs()
-    assert not [line for line in forked.printed if "/60" not in line][:-1]
+    assert not any("Traceback" in line for line in forked.printed)
     assert run() == 0
     left = len(re.findall(r"^\d+/\d+ ", capfd.readouterr().err, re.MULTILINE))
     assert 3 <= len(reported) <= 60 - left
@@ -233,7 +236,8 @@ def test_a_process_of_several_is_killed(forked, write):
     loky = [each for each in forked.others() if "LokyProcess" in str(each.cmdline())]
     loky[0].kill()
     assert forked.ended() == 2
-    assert forked.printed[-1].startswith("error: what makes the runs has ended (")
+    (said,) = [line for line in forked.printed if line.startswith("error: ")]
+    assert said.startswith("error: what makes the runs has ended (")
     assert not any(line.startswith("Traceback") for line in forked.printed)
     forked.require_none_left()
 

@@ -9,6 +9,8 @@ memory and time of its own. The order of runs is shuffled, the same each time; s
 the same for all solvers. Problems lie beside the store in STORE.problems, so that runs
 find them, also on other machines.
 
+docs/cluster.md says how to use several machines.
+
 Exit code 0: done; 1: runs have failed; 2: unusable input, reported in one line; 130:
 interrupted (finished runs are in the store).
 """

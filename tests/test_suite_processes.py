@@ -38,9 +38,10 @@ for arguments in sys.stdin:
     if pid == 0:
         os.setpgid(0, 0)
         os._exit(main(["suite", "run", *arguments.split()]))
-    print(pid, file=sys.stderr, flush=True)
+    os.write(2, f"{pid}\\n".encode())
     _, status = os.waitpid(pid, 0)
-    print("ended", os.waitstatus_to_exitcode(status), file=sys.stderr, flush=True)
+    # In one piece: what is left of the suite may be writing, too.
+    os.write(2, f"ended {os.waitstatus_to_exitcode(status)}\\n".encode())
 """
 several = pytest.mark.skipif(
     len(os.sched_getaffinity(0)) < 2, reason="the machine has one core"
@@ -96,9 +97,10 @@ class Forked:
 
     def ended(self) -> int:
         """The exit code."""
-        while not (line := self._line()).startswith("ended"):
+        while (match := re.search(r"ended (-?\d+)$", line := self._line())) is None:
+            assert line, "the process that forks suites has ended"
             self.printed.append(line)
-        return int(line.split()[1])
+        return int(match[1])
 
     def runs(self) -> set[tuple[str, int]]:
         """Solver and seed of the runs whose end was printed."""
